@@ -1,0 +1,57 @@
+"""What a method is given: a forward model, raw data and their noise model. Never the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from operators import LinearOperator
+from operators.noise import NoiseModel
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Raw data y of A x under a noise model.
+
+    A      forward model
+    y      raw data as the scanner gives them (counts, k-space), (*batch, *A.out_shape)
+    noise  their law; linearises them into the range of A and knows their variance
+    """
+
+    A: LinearOperator
+    y: Tensor
+    noise: NoiseModel
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.y, Tensor) or not (self.y.is_floating_point() or self.y.is_complex()):
+            got = self.y.dtype if isinstance(self.y, Tensor) else type(self.y).__name__
+            raise ValueError(f"Problem y: expected a floating-point or complex tensor, got {got}")
+        n = len(self.A.out_shape)
+        if tuple(self.y.shape[self.y.ndim - n :]) != self.A.out_shape:
+            wanted = ", ".join(map(str, self.A.out_shape))
+            raise ValueError(
+                f"Problem y: expected shape (*batch, {wanted}) as {self.A!r} gives, got {tuple(self.y.shape)}"
+            )
+        if not bool(torch.isfinite(self.y).all()):
+            bad = int((~torch.isfinite(self.y)).sum())
+            raise ValueError(
+                f"Problem y: expected finite data, got {bad} NaN or inf values of {self.y.numel()}"
+            )
+        self.noise.check(self.y)
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """Shape of the batch, () for a single image."""
+        return tuple(self.y.shape[: self.y.ndim - len(self.A.out_shape)])
+
+    @property
+    def linear(self) -> Tensor:
+        """The data in the range of A (CT: post-log), (*batch, *A.out_shape)."""
+        return self.noise.linearise(self.y)
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance of `linear`, (*batch, *A.out_shape)."""
+        return self.noise.variance(self.y)
