@@ -6,21 +6,47 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .backprojection import fbp as fbp
     from .base import LinearOperator as LinearOperator
     from .base import Operator as Operator
+    from .fourier import Fourier as Fourier
     from .geometry import FanBeam as FanBeam
     from .geometry import ParallelBeam as ParallelBeam
+    from .gradient import Gradient as Gradient
+    from .hounsfield import to_attenuation as to_attenuation
+    from .hounsfield import to_hu as to_hu
+    from .noise import Gaussian as Gaussian
+    from .noise import LowDose as LowDose
+    from .noise import NoiseModel as NoiseModel
+    from .noise import Poisson as Poisson
+    from .simple import Identity as Identity
+    from .simple import Mask as Mask
+    from .simple import Transmission as Transmission
+    from .wavelet import Wavelet as Wavelet
     from .xray import XRay as XRay
 
 _EXPORTS = {
     "FanBeam": "geometry",
+    "Fourier": "fourier",
+    "Gaussian": "noise",
+    "Gradient": "gradient",
+    "Identity": "simple",
     "LinearOperator": "base",
+    "LowDose": "noise",
+    "Mask": "simple",
+    "NoiseModel": "noise",
     "Operator": "base",
     "ParallelBeam": "geometry",
+    "Poisson": "noise",
+    "Transmission": "simple",
+    "Wavelet": "wavelet",
     "XRay": "xray",
+    "fbp": "backprojection",
+    "to_attenuation": "hounsfield",
+    "to_hu": "hounsfield",
 }
 
-__all__ = sorted(_EXPORTS)  # noqa: PLE0605
+__all__ = sorted(_EXPORTS)
 
 
 def __getattr__(name: str) -> Any:

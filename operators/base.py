@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-
 Map = Callable[[Tensor], Tensor]
 
 
@@ -104,7 +103,7 @@ class LinearOperator(Operator):
     @property
     def gram(self) -> LinearOperator:
         """A*A; overridden where a closed form is cheaper than A followed by A*."""
-        return self.H @ self
+        return Composition(self.H, self)
 
     def norm(self) -> float:
         """‖A‖, the largest singular value, without safety margin.
@@ -261,7 +260,7 @@ class Jacobian(LinearOperator):
         return torch.stack([torch.func.jvp(self.F, (self.x,), (h,))[1] for h in x])
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        _, pull_back = torch.func.vjp(self.F, self.x)
+        pull_back = torch.func.vjp(self.F, self.x)[1]
         return torch.stack([pull_back(g)[0] for g in y])
 
 
@@ -273,7 +272,7 @@ class _Linear(torch.autograd.Function):
         return apply(x)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Map, Map], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         x, apply, adjoint = inputs
         ctx.maps, ctx.real = (apply, adjoint), not x.is_complex()
 
@@ -288,9 +287,7 @@ class _Linear(torch.autograd.Function):
         return _Linear.apply(tangent, *ctx.maps)
 
     @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int, None, None], x: Tensor, apply: Map, adjoint: Map
-    ) -> tuple[Tensor, int]:
+    def vmap(info: Any, in_dims: tuple[Any, ...], x: Tensor, apply: Map, adjoint: Map) -> tuple[Tensor, int]:
         x = x.movedim(in_dims[0], 0)
         y = _Linear.apply(x.flatten(0, 1), apply, adjoint)
         return y.unflatten(0, x.shape[:2]), 0

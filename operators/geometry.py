@@ -1,7 +1,7 @@
 """Scanner geometries in mm and rad: values that are equal when they describe the same scanner.
 
-Common frame, as ASTRA's: image row 0 is at the top (+y), column 0 at the left (−x), the rotation centre is the
-middle of the image. At view angle θ the detector axis is u = (cos θ, sin θ); a parallel ray runs along
+Common frame, as ASTRA's: image row 0 is at the top (+y), column 0 at the left (−x), the rotation centre is
+the middle of the image. At view angle θ the detector axis is u = (cos θ, sin θ); a parallel ray runs along
 (sin θ, −cos θ); a fan's source sits at (sin θ, −cos θ)·source_to_centre and looks along (−sin θ, cos θ).
 """
 
@@ -75,7 +75,8 @@ class Geometry:
     def bins(self) -> NDArray[np.float64]:
         """Detector coordinate u of every bin centre (n_bins,) [mm]."""
         offset: float = getattr(self, "offset", 0.0)
-        return (np.arange(self.n_bins) - (self.n_bins - 1) / 2) * self.bin_size + offset
+        index = np.arange(self.n_bins, dtype=np.float64)
+        return (index - (self.n_bins - 1) / 2) * self.bin_size + offset
 
     def rays(self) -> Rays:
         """A point [mm] on every ray and its unit direction, each (views, bins, 2) as (x, y)."""
@@ -153,13 +154,13 @@ class FanBeam(Geometry):
         radius = math.hypot(*self.extent) / 2
         if self.source_to_centre <= radius:
             raise ValueError(
-                f"FanBeam source_to_centre [mm]: the source at {self.source_to_centre:g} mm lies inside the object, "
-                f"whose corners reach {radius:g} mm; move it out or make the image smaller"
+                f"FanBeam source_to_centre [mm]: the source at {self.source_to_centre:g} mm lies inside "
+                f"the object, whose corners reach {radius:g} mm; move it out or make the image smaller"
             )
         if self.source_to_detector < self.source_to_centre:
             raise ValueError(
-                f"FanBeam source_to_detector [mm]: expected at least source_to_centre = {self.source_to_centre:g}, "
-                f"got {self.source_to_detector:g}"
+                f"FanBeam source_to_detector [mm]: expected at least "
+                f"source_to_centre = {self.source_to_centre:g}, got {self.source_to_detector:g}"
             )
         if self.detector == "arc" and np.abs(self.fan_angles()).max() >= math.pi / 2:
             raise ValueError("FanBeam n_bins × bin_size: the arc reaches fan angles of 90° or more")

@@ -6,13 +6,41 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .adversarial import AdversarialRegulariser as AdversarialRegulariser
     from .base import Functional as Functional
+    from .norms import L1 as L1
+    from .norms import L2 as L2
+    from .norms import L21 as L21
+    from .norms import Huber as Huber
+    from .norms import HuberL21 as HuberL21
+    from .norms import SquaredL2 as SquaredL2
+    from .quadratic import Quadratic as Quadratic
+    from .sets import Box as Box
+    from .sets import NonNegative as NonNegative
+    from .sets import Zero as Zero
+    from .tv import TV as TV
+    from .tv import HuberTV as HuberTV
+    from .wavelet import WaveletL1 as WaveletL1
 
 _EXPORTS = {
+    "AdversarialRegulariser": "adversarial",
+    "Box": "sets",
     "Functional": "base",
+    "Huber": "norms",
+    "HuberL21": "norms",
+    "HuberTV": "tv",
+    "L1": "norms",
+    "L2": "norms",
+    "L21": "norms",
+    "NonNegative": "sets",
+    "Quadratic": "quadratic",
+    "SquaredL2": "norms",
+    "TV": "tv",
+    "WaveletL1": "wavelet",
+    "Zero": "sets",
 }
 
-__all__ = sorted(_EXPORTS)  # noqa: PLE0605
+__all__ = sorted(_EXPORTS)
 
 
 def __getattr__(name: str) -> Any:

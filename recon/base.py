@@ -2,41 +2,90 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import Any, ClassVar, Literal, Protocol, Self
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any, ClassVar, Literal, Self
 
-import torch
 from torch import Tensor, nn
 
 from .problem import Problem
 
 
-class PairedData(Protocol):
-    """Problems with their truths, for supervised training."""
-
-    def batches(self, size: int, generator: torch.Generator) -> Iterator[tuple[Problem, Tensor]]:
-        """One pass over the training images in random order: batched y, one shared A; truth (batch, ny, nx)."""
-
-    @property
-    def train(self) -> Any: ...
-
-    @property
-    def validation(self) -> Any: ...
-
-
 class Reconstructor(nn.Module, ABC):
-    """x = method(problem): (*batch, *A.in_shape).
+    """x = method(problem), (*batch, *A.in_shape); learned or not, it is used the same way.
 
     `data_kind` says what `fit` learns from: None (nothing to learn), "paired" or "unpaired".
+    `name` is its name in `METHODS` and on the command line; made from the class name when not stated.
     """
 
+    name: ClassVar[str]
     data_kind: ClassVar[Literal["paired", "unpaired"] | None] = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" not in cls.__dict__:
+            cls.name = _kebab(cls.__name__)
 
     @abstractmethod
     def forward(self, problem: Problem) -> Tensor:
         """The image, (*batch, *A.in_shape)."""
 
     def fit(self, data: Any) -> Self:
-        """Learn from data; a method with nothing to learn returns itself."""
+        """Learn from `data` (see `data_kind`); a method with nothing to learn returns itself."""
         return self
+
+
+class _Methods(Mapping[str, type[Reconstructor]]):
+    """Every method by name; the modules are imported, and searched, at the first look."""
+
+    _found: dict[str, type[Reconstructor]] | None = None
+
+    def _all(self) -> dict[str, type[Reconstructor]]:
+        if self._found is None:
+            package = importlib.import_module(__package__)
+            for module in pkgutil.walk_packages(package.__path__, f"{__package__}."):
+                if module.name.split(".")[1] not in (
+                    "cli",
+                    "comparison",
+                    "data",
+                    "zoo",
+                    "metrics",
+                    "interop",
+                ):
+                    importlib.import_module(module.name)
+            ours = [c for c in _subclasses(Reconstructor) if c.__module__.startswith(f"{__package__}.")]
+            self._found = {c.name: c for c in ours if not c.__abstractmethods__}
+        return self._found
+
+    def __getitem__(self, name: str) -> type[Reconstructor]:
+        methods = self._all()
+        if name not in methods:
+            near = get_close_matches(name, methods, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(methods))}"
+            raise KeyError(f"no method {name!r}: {hint}")
+        return methods[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._all()))
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+
+METHODS = _Methods()
+
+
+def _subclasses(cls: type[Reconstructor]) -> Iterator[type[Reconstructor]]:
+    for sub in cls.__subclasses__():
+        yield sub
+        yield from _subclasses(sub)
+
+
+def _kebab(name: str) -> str:
+    """TotalVariation -> total-variation, PWLSTotalVariation -> pwls-total-variation, FBPUNet -> fbp-unet."""
+    name = name.replace("UNet", "Unet")
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower()

@@ -1,7 +1,8 @@
 """The ray table every Joseph backend shares.
 
-Joseph, IEEE Trans. Med. Imaging 1 (1982): along its steeper axis a ray meets one line of pixels after another;
-on line j it passes column p(j) = start + j·slope and reads the image there by linear interpolation, zero outside:
+Joseph, IEEE Trans. Med. Imaging 1 (1982): along its steeper axis a ray meets one line of pixels after
+another; on line j it passes column p(j) = start + j·slope and reads the image there by linear interpolation,
+zero outside:
 
     (A x)ᵣ = weightᵣ Σⱼ (1 − f) x[j, ⌊p⌋] + f x[j, ⌊p⌋ + 1],   f = p − ⌊p⌋
 

@@ -1,0 +1,49 @@
+"""Phantoms, real images, simulation, training sets."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .dicom import example_head as example_head
+    from .dicom import read_dicom as read_dicom
+    from .ellipses import Ellipse as Ellipse
+    from .ellipses import Ellipses as Ellipses
+    from .heads import random_head as random_head
+    from .phantoms import shepp_logan as shepp_logan
+    from .random_ellipses import dival_ellipses as dival_ellipses
+    from .random_ellipses import random_ellipses_2017 as random_ellipses_2017
+    from .random_ellipses import random_ellipses_2018 as random_ellipses_2018
+    from .sets import PairedData as PairedData
+    from .sets import SimulatedPairs as SimulatedPairs
+    from .sets import UnpairedData as UnpairedData
+    from .simulation import simulate as simulate
+
+_EXPORTS = {
+    "Ellipse": "ellipses",
+    "Ellipses": "ellipses",
+    "PairedData": "sets",
+    "SimulatedPairs": "sets",
+    "UnpairedData": "sets",
+    "dival_ellipses": "random_ellipses",
+    "example_head": "dicom",
+    "random_ellipses_2017": "random_ellipses",
+    "random_ellipses_2018": "random_ellipses",
+    "random_head": "heads",
+    "read_dicom": "dicom",
+    "shepp_logan": "phantoms",
+    "simulate": "simulation",
+}
+
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(importlib.import_module(f".{_EXPORTS[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
