@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from ..geometry import Geometry, ParallelBeam
 
-
 _SAME_ANGLE = 1e-11  # [rad]; rounding of any sensible formula for uniform angles, 1e-9 pixels at N = 256
 Integers = NDArray[np.int64]
 
@@ -47,7 +46,6 @@ class Lanes:
     def symmetries(self) -> int:
         """Lanes one image fills."""
         return len(self.image)
-
 
 
 @lru_cache(maxsize=32)
