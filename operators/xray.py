@@ -71,7 +71,8 @@ class XRay(LinearOperator):
         name = self.backend if self.backend != "auto" else self._fastest(x)
         if name == "numba" and x.device.type != "cpu":
             raise ValueError(
-                f"XRay backend 'numba' runs on the CPU, got a tensor on {x.device}: use backend='auto', or x.cpu()"
+                f"XRay backend 'numba' runs on the CPU, got a tensor on {x.device}: "
+                "use backend='auto', or x.cpu()"
             )
         return importlib.import_module(f".backends.{_MODULES[name]}", __package__)
 
@@ -89,8 +90,8 @@ class XRay(LinearOperator):
     @classmethod
     def examples(cls) -> list[Self]:
         """Spacings of 0.3 to 3 pixels, odd and non-square images, offsets, few views, every backend."""
-        turn, half = ([k * a / 6 for k in range(6)] for a in (2 * math.pi, math.pi))
-        scattered = [0.1, 1.3, 2.9, -4.0, 7.5]
+        turn, half = (tuple(k * a / 6 for k in range(6)) for a in (2 * math.pi, math.pi))
+        scattered = (0.1, 1.3, 2.9, -4.0, 7.5)
         geometries: list[Geometry] = [
             ParallelBeam((9, 9), 1.0, half, n_bins=47, bin_size=0.3),
             ParallelBeam((8, 11), 0.8, scattered, n_bins=20, bin_size=0.4, offset=0.3),
@@ -98,7 +99,7 @@ class XRay(LinearOperator):
             FanBeam((9, 9), 1.0, turn, 12, 1.7 * 2, 20.0, 40.0),
             FanBeam((9, 9), 1.0, turn, 31, 0.5 * 2, 20.0, 40.0, detector="arc"),
             FanBeam((7, 10), 1.0, scattered, 9, 3.0 * 1.5, 20.0, 30.0, detector="arc", offset=0.7),
-            FanBeam((10, 6), 2.0, [0.4], 11, 2.0, 30.0, 30.0, offset=-1.0),
+            FanBeam((10, 6), 2.0, (0.4,), 11, 2.0, 30.0, 30.0, offset=-1.0),
         ]
         backends = ["numba", "sparse"]
         examples = [cls(g, b) for g in geometries for b in backends] + [cls(geometries[4])]

@@ -65,7 +65,7 @@ def by_symmetry(geometry: Geometry) -> Lanes:
 
 
 def _deal(geometry: Geometry, symmetries: list[tuple[int, bool]], halved: bool) -> Lanes:
-    """Gather views into orbits of `symmetries`; `halved`: a view is two slots, its bins and its reversed bins."""
+    """Gather views into orbits; `halved`: a view is two slots, its first bins and its reversed bins."""
     n = geometry.n_bins
     period = math.pi if halved else 2 * math.pi
     slots = _Slots(geometry.angles, period, halved)

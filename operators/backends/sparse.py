@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..geometry import Geometry
 from .rays import RayTable, ray_table
 
 LIMIT = 2 * 2**30  # [bytes] of all remembered matrices together
-_VIEWS_AT_ONCE = 2**20  # samples held while building
+_AT_ONCE = 2**20  # samples held while building
 
 _remembered: OrderedDict[tuple[Geometry, torch.dtype, torch.device], tuple[Any, Any]] = OrderedDict()
 _lock = threading.RLock()
@@ -51,10 +52,10 @@ def matrix(geometry: Geometry, dtype: type = np.float64) -> scipy.sparse.csr_arr
     table = ray_table(geometry)
     views, bins = geometry.sinogram_shape
     columns = np.empty(2 * table.samples, np.int32)
-    values = np.empty(2 * table.samples, dtype)
+    values: NDArray[Any] = np.empty(2 * table.samples, dtype)
     ends = np.zeros(views * bins + 1, np.int64)
     filled = 0
-    step = max(1, _VIEWS_AT_ONCE // (bins * max(geometry.image_shape)))
+    step = max(1, _AT_ONCE // (bins * max(geometry.image_shape)))
     for view in range(0, views, step):
         of_ray, column, value = _entries(table, slice(view, view + step))
         columns[filled : filled + len(column)] = column
@@ -81,7 +82,7 @@ def _entries(table: RayTable, views: slice) -> tuple[Any, Any, Any]:
 
     position = of_ray(table.start) + of_ray(table.slope) * line[:, None]
     left = np.floor(position)
-    across = (left + [0, 1]).astype(np.int64)
+    across = (left + np.array([0, 1])).astype(np.int64)
     value = of_ray(table.weight) * np.abs([1, 0] - (position - left))
     transposed = of_ray(table.transposed)
     width = np.where(transposed, table.image_shape[0], nx)
@@ -98,8 +99,8 @@ def _matrices(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> t
             needed = nbytes(geometry, dtype)
             if needed > LIMIT:
                 raise ValueError(
-                    f"XRay backend 'sparse': the matrix of this geometry needs up to {needed / 2**30:.1f} GiB, "
-                    f"the limit is {LIMIT / 2**30:.1f} GiB; use backend='numba'"
+                    f"XRay backend 'sparse': the matrix of this geometry needs up to {needed / 2**30:.1f} GiB, the "
+                    f"limit is {LIMIT / 2**30:.1f} GiB; use backend='numba'"
                 )
             A = matrix(geometry, torch.empty(0, dtype=dtype).numpy().dtype.type)
             pair = (A, A.T.tocsr())
@@ -113,8 +114,8 @@ def _matrices(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> t
 def _on(device: torch.device, A: scipy.sparse.csr_array) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-        parts = (torch.from_numpy(part) for part in (A.indptr, A.indices, A.data))
-        return torch.sparse_csr_tensor(*parts, size=A.shape).to(device)
+        ends, columns, values = (torch.from_numpy(part).to(device) for part in (A.indptr, A.indices, A.data))
+        return torch.sparse_csr_tensor(ends, columns, values, A.shape)
 
 
 def _times(A: Any, x: Tensor) -> Tensor:
