@@ -1,7 +1,7 @@
 """Does λ keep its meaning? One head, one weight, three pixel sizes, three numbers of views at a fixed dose.
 
-The objective is the negative log-likelihood plus λ ∫|∇x| with lengths in mm, so that one λ should serve all of
-them. RMSE in HU is taken on the coarsest grid inside the body, where all of them can be compared.
+The objective is the negative log-likelihood plus λ ∫|∇x| with lengths in mm, so that one λ should serve all
+of them. RMSE in HU is taken on the coarsest grid inside the body, where all of them can be compared.
 
     python benchmarks/weight_transfer.py            # writes benchmarks/results/weight_transfer.*
     python benchmarks/weight_transfer.py --quick    # two pixel sizes, fewer bins, nothing written
@@ -60,9 +60,10 @@ def main() -> None:
 
     errors = torch.tensor([row["rmse_hu"] for row in rows])
     worst = float(((errors - errors.mean()).abs() / errors.mean()).max())
+    pixels = ", ".join(f"{FIELD / size:.2f}" for size in sizes)
     line = (
-        f"PWLSTotalVariation at one λ = {weight:.3g}, pixels {', '.join(str(round(FIELD / s, 2)) for s in sizes)} mm, "
-        f"views {', '.join(map(str, all_views))}, {PHOTONS:g} photons per bin and rotation: RMSE "
+        f"PWLSTotalVariation at one λ = {weight:.3g}, pixels {pixels} mm, views "
+        f"{', '.join(map(str, all_views))}, {PHOTONS:g} photons per bin and rotation: RMSE "
         f"{float(errors.mean()):.1f} HU, none further than {100 * worst:.1f} % from the mean."
     )
     print(line)

@@ -1,6 +1,7 @@
 # %% [markdown]
 # # Total variation for sparse-view CT
-# `min_x ½‖A x − y‖²/σ² + λ ∫|∇x|`, x ≥ 0, from 40 views of a Shepp–Logan phantom: FBP shows streaks, TV does not.
+# `min_x ½‖A x − y‖²/σ² + λ ∫|∇x|`, x ≥ 0, from 40 views of a Shepp–Logan phantom:
+# FBP shows streaks, TV does not.
 
 # %%
 import math

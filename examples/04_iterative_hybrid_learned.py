@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Iterative, hybrid and learned on one problem
-# Random ellipses, 64², 30 views, 5 % noise. All answer to `min_x d(y, A x) + λ E(x)`: TV with a written prior,
-# the adversarial regulariser with a learned one, the deep image prior with x = f_w(z), learned primal–dual with
-# learned iterations; FBP + U-Net and AUTOMAP replace the minimisation. One call for each.
+# Random ellipses, 64², 30 views, 5 % noise. All answer to `min_x d(y, A x) + λ E(x)`: TV with a written
+# prior, the adversarial regulariser with a learned one, the deep image prior with x = f_w(z), learned
+# primal–dual with learned iterations; FBP + U-Net and AUTOMAP replace the minimisation. One call for each.
 
 # %%
 import sys
