@@ -35,7 +35,7 @@ def exact_moments(f, mean_counts, sigma, kink):
 
 
 def assert_moments(sample, exact):
-    """Mean and variance within three standard errors (of ~90 comparisons a seed in five misses one by chance)."""
+    """Mean and variance within three standard errors (a seed in five misses one of the 90 by chance)."""
     mean, variance, fourth = exact
     n = sample.size
     assert abs(sample.mean() - mean) <= 3 * math.sqrt(variance / n)
