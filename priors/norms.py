@@ -76,7 +76,9 @@ class SquaredL2(_Targeted):
         r = self.residual(x)
         if not isinstance(self.weight, Tensor):
             return 0.5 * self.weight * squared_norm(r, self.ndim)
-        return 0.5 * total(self.weight * (r.real.square() + r.imag.square() if r.is_complex() else r * r), self.ndim)
+        return 0.5 * total(
+            self.weight * (r.real.square() + r.imag.square() if r.is_complex() else r * r), self.ndim
+        )
 
     def grad(self, x: Tensor) -> Tensor:
         return self.weight * self.residual(x)
@@ -178,7 +180,11 @@ class L1(_Lengths):
 
     @classmethod
     def examples(cls) -> list[tuple[Functional, tuple[int, ...]]]:
-        return [(cls(), (3, 5)), (cls(target=torch.linspace(-1, 1, 7), ndim=1), (7,)), (cls(ndim=3), (2, 3, 4))]
+        return [
+            (cls(), (3, 5)),
+            (cls(target=torch.linspace(-1, 1, 7), ndim=1), (7,)),
+            (cls(ndim=3), (2, 3, 4)),
+        ]
 
 
 class L2(_Lengths):

@@ -23,7 +23,9 @@ class _Variation(Composed):
 
     def __init__(self, f: Functional, shape: Sequence[int], pixel_size: float, weight: Step):
         if not 0 < pixel_size < math.inf:
-            raise ValueError(f"{type(self).__name__} pixel_size: expected a positive length, got {pixel_size}")
+            raise ValueError(
+                f"{type(self).__name__} pixel_size: expected a positive length, got {pixel_size}"
+            )
         ny, nx = shape
         super().__init__(weight * pixel_size**2 * f, Gradient((ny, nx), spacing=pixel_size))
         self.shape, self.pixel_size, self.pixelwise = (ny, nx), pixel_size, f
@@ -119,9 +121,7 @@ class TV(_Variation):
         return TV(self.shape, self.pixel_size, self.isotropic, weight)
 
     def __repr__(self) -> str:
-        return (
-            f"TV({self.shape}, pixel_size={self.pixel_size}, isotropic={self.isotropic}, weight={self.weight})"
-        )
+        return f"TV({self.shape}, pixel_size={self.pixel_size}, isotropic={self.isotropic}, weight={self.weight})"
 
     @classmethod
     def examples(cls) -> list[tuple[Functional, tuple[int, ...]]]:
@@ -152,7 +152,9 @@ class HuberTV(_Variation):
         return HuberTV(self.shape, self.pixel_size, self.delta, weight)
 
     def __repr__(self) -> str:
-        return f"HuberTV({self.shape}, pixel_size={self.pixel_size}, delta={self.delta}, weight={self.weight})"
+        return (
+            f"HuberTV({self.shape}, pixel_size={self.pixel_size}, delta={self.delta}, weight={self.weight})"
+        )
 
     @classmethod
     def examples(cls) -> list[tuple[Functional, tuple[int, ...]]]:
