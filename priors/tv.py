@@ -113,15 +113,16 @@ class TV(_Variation):
 
     def grad(self, x: Tensor) -> Tensor:
         raise NotImplementedError(
-            "TV has no gradient where the image is flat: use its prox (fista) or pdhg, or HuberTV, its smooth "
-            "relative; for training, differentiate the value itself"
+            "TV has no gradient where the image is flat: use its prox (fista) or pdhg, or HuberTV, its "
+            "smooth relative; for training, differentiate the value itself"
         )
 
     def _weighted(self, weight: Step) -> TV:
         return TV(self.shape, self.pixel_size, self.isotropic, weight)
 
     def __repr__(self) -> str:
-        return f"TV({self.shape}, pixel_size={self.pixel_size}, isotropic={self.isotropic}, weight={self.weight})"
+        options = f"pixel_size={self.pixel_size}, isotropic={self.isotropic}, weight={self.weight}"
+        return f"TV({self.shape}, {options})"
 
     @classmethod
     def examples(cls) -> list[tuple[Functional, tuple[int, ...]]]:
