@@ -40,7 +40,9 @@ class Reconstructor(nn.Module, ABC):
         """Learn from `data` (see `data_kind`); a method with nothing to learn returns itself."""
         return self
 
-    def save(self, path: str | Path, *, half: bool = False, scores: Mapping[str, float] | None = None) -> Path:
+    def save(
+        self, path: str | Path, *, half: bool = False, scores: Mapping[str, float] | None = None
+    ) -> Path:
         """Write what was learned to `path`.safetensors and `path`.json; `half` stores float16."""
         return checkpoints.save(self, path, half=half, scores=scores)
 

@@ -73,7 +73,9 @@ def load(cls: type[Reconstructor], path: str | Path) -> Reconstructor:
     with torch.device("meta"):
         method.build(_trained_for(card["trained_for"]))
     _check_shapes(file, method.state_dict(), tensors)
-    method.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, assign=True)
+    method.load_state_dict(
+        {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, assign=True
+    )
     method.record = _entry(card, "training")
     method.requires_grad_(False).eval()
     return method
@@ -103,7 +105,9 @@ def read_card(path: Path) -> dict[str, Any]:
     return card
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any] | None = None) -> bytes:
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any] | None = None
+) -> bytes:
     """Write tensors and a JSON header to one safetensors file, whole or not at all; returns its content."""
     from safetensors.torch import save as to_bytes
 
@@ -140,7 +144,9 @@ def _learned(cls: type[Reconstructor]) -> Any:
     from .learned import Learned
 
     if not issubclass(cls, Learned):
-        raise ValueError(f"{cls.__name__} has nothing learned to save or load: construct it from its arguments")
+        raise ValueError(
+            f"{cls.__name__} has nothing learned to save or load: construct it from its arguments"
+        )
     return cls
 
 

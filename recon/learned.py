@@ -68,7 +68,7 @@ class Learned(Reconstructor):
 
     def loss(self, problem: Problem, images: Tensor, generator: torch.Generator) -> Tensor:
         """What `fit` lowers; by default mean (x − truth)² over the batch, at image scale 1."""
-        scale = self._scanner(problem).image_scale
+        scale = self.scanner(problem).image_scale
         return (self(problem) / scale - images / scale).square().mean()
 
     def score(self, data: PairedData | UnpairedData) -> float:
@@ -79,7 +79,7 @@ class Learned(Reconstructor):
         return float((10 * torch.log10(span**2 / error)).mean())
 
     def forward(self, problem: Problem) -> Tensor:
-        scanner = self._scanner(problem)
+        scanner = self.scanner(problem)
         like = next(self.parameters())
         y = problem.linear.reshape(-1, *scanner.out_shape).to(like.dtype) / scanner.image_scale
         if len(y) == 0:
@@ -126,7 +126,7 @@ class Learned(Reconstructor):
         }
         return self
 
-    def _scanner(self, problem: Problem) -> TrainedFor:
+    def scanner(self, problem: Problem) -> TrainedFor:
         """The scanner learned for, after making sure that `problem` is of it."""
         name, scanner = type(self).__name__, self.trained_for
         if scanner is None:
@@ -156,4 +156,3 @@ def _scanner(A: LinearOperator, images: Tensor) -> TrainedFor:
 
 def _words(A: LinearOperator) -> str:
     return repr(getattr(A, "geometry", A))
-

@@ -177,7 +177,7 @@ class UnpairedData:
 
     def batches(self, size: int, generator: torch.Generator) -> Iterator[Pair]:
         if isinstance(self.pairs, SimulatedPairs) and self.pairs.train_size is None:
-            for (problem, truth) in self.pairs.batches(2 * size, generator):
+            for problem, truth in self.pairs.batches(2 * size, generator):
                 yield selected(problem, torch.arange(size)), truth[size:]
         problem, images = self.train
         while True:
