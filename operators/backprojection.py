@@ -112,7 +112,7 @@ def fbp(
     frequency_scaling: float = 1.0,
     short_scan: bool | None = None,
 ) -> Tensor:
-    """x = Σ_v Δ_v W(v, x) (h ∗ [cos γ · w · y_v])(s(v, x)), the filtered back projection, in the units of x.
+    """X = Σ_v Δ_v W(v, x) (h ∗ [cos γ · w · y_v])(s(v, x)), the filtered back projection, in the units of x.
 
     Linear and differentiable in y, any number of times. Angles may come in any order, begin anywhere and be unevenly
     spaced: a view counts for its Voronoi cell, modulo π in parallel beam (so that [0, π) and [0, 2π) are both right),
@@ -223,14 +223,17 @@ def _widened(geometry: ParallelBeam | FanBeam) -> tuple[ParallelBeam | FanBeam, 
 
     Filtered projections do not end where the detector does: without their tails, weighting by redundancy is wrong.
     """
-    radius = math.hypot(*geometry.extent) / 2
+    reach = math.hypot(*geometry.extent) / 2 / geometry.bin_size
+    room = math.inf
     if isinstance(geometry, FanBeam):
-        gamma = math.asin(radius / geometry.source_to_centre)
-        radius = geometry.source_to_detector * (gamma if geometry.detector == "arc" else math.tan(gamma))
+        D = geometry.source_to_detector / geometry.bin_size
+        gamma = math.asin(math.hypot(*geometry.extent) / 2 / geometry.source_to_centre)
+        reach = D * (gamma if geometry.detector == "arc" else math.tan(gamma))
+        # the last bin of an arc stays below 90°
+        room = math.ceil(D * math.pi / 2) - 1 if geometry.detector == "arc" else math.inf
     u, n = geometry.bins() / geometry.bin_size, geometry.n_bins
-    reach = radius / geometry.bin_size
-    before = min(max(math.ceil(reach + u[0]), 0), n)
-    after = min(max(math.ceil(reach - u[-1]), 0), n)
+    before = int(max(0, min(math.ceil(reach + u[0]), n, room + u[0])))
+    after = int(max(0, min(math.ceil(reach - u[-1]), n, room - u[-1])))
     offset = geometry.offset + (after - before) / 2 * geometry.bin_size
     return replace(geometry, n_bins=n + before + after, offset=offset), before
 
