@@ -52,7 +52,7 @@ class FBP(Reconstructor):
 
 
 class Adjoint(Reconstructor):
-    """x = c A*y with c = ‖A*y‖² / ‖A A*y‖², the multiple of A*y that fits the data best: argmin_c ‖A(c A*y) − y‖.
+    """x = c A*y, c = ‖A*y‖² / ‖A A*y‖²: the multiple of A*y that fits the data best, argmin_c ‖A(c A*y) − y‖.
 
     For every linear operator; zero-filled reconstruction in MRI, back projection in CT.
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import numba
 import numpy as np
@@ -24,6 +25,8 @@ from torch import Tensor
 
 from ..geometry import FanBeam, Geometry
 from .threads import kernel
+
+Array = NDArray[Any]
 
 PARALLEL, FLAT, ARC = 0, 1, 2
 BLOCK = 8
@@ -93,8 +96,8 @@ ATAN = _atan_coefficients()
 
 
 @numba.njit(fastmath=True, cache=True, error_model="numpy")
-def _atan(x, out):  # noqa: ANN001
-    """Out = atan x for a monotone row; Horner's scheme over the whole row, which is vectorised as math.atan is not."""
+def _atan(x: Array, out: Array) -> None:
+    """out = atan x of a monotone row, by Horner's scheme over the row: vectorised, as math.atan is not."""
     real = out.dtype.type
     if max(abs(x[0]), abs(x[-1])) > 1:
         for i in range(x.size):
@@ -110,7 +113,9 @@ def _atan(x, out):  # noqa: ANN001
 
 
 @numba.njit(fastmath=True, cache=True, error_model="numpy")
-def _locate(p, kind, j, bins, index, fraction, weight):  # noqa: ANN001
+def _locate(
+    p: Array, kind: int, j: int, bins: int, index: NDArray[np.uint32], fraction: Array, weight: Array
+) -> None:
     """Padded bin, fraction and weight of every pixel of row j in the view with parameters p."""
     real = fraction.dtype.type
     one, last = real(1), real(bins + 1)
@@ -138,7 +143,7 @@ def _locate(p, kind, j, bins, index, fraction, weight):  # noqa: ANN001
 
 
 @kernel(fastmath={"contract", "nsz", "arcp"})
-def _gather(q, x, views, kind):  # noqa: ANN001
+def _gather(q: Array, x: Array, views: Array, kind: int) -> None:
     images, ny, nx = x.shape
     bins = q.shape[2] - 3
     for block in numba.prange((ny + BLOCK - 1) // BLOCK):
@@ -154,7 +159,7 @@ def _gather(q, x, views, kind):  # noqa: ANN001
 
 
 @kernel(fastmath={"contract", "nsz", "arcp"})
-def _scatter(x, q, views, kind):  # noqa: ANN001
+def _scatter(x: Array, q: Array, views: Array, kind: int) -> None:
     images, ny, nx = x.shape
     bins = q.shape[2] - 3
     for v in numba.prange(len(views)):
