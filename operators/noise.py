@@ -201,8 +201,8 @@ class Gaussian(NoiseModel):
             raise ValueError(f"{self!r}: σ is not known yet; use noise.at(clean)")
         if isinstance(self.sigma, Tensor) and y.ndim - self.data_ndim != self.sigma.ndim:
             raise ValueError(
-                f"{self!r}: sigma has one value per image: data of shape (*{tuple(self.sigma.shape)}, …) with "
-                f"{self.data_ndim} dimensions per image are expected, got {tuple(y.shape)}; see noise.select"
+                f"{self!r}: sigma has one value per image; expected batch {tuple(self.sigma.shape)} before "
+                f"{self.data_ndim} dimensions per image, got {tuple(y.shape)}; see noise.select"
             )
         return spread(_like(self.sigma, y), self.data_ndim)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from .backends import sparse
 from .base import LinearOperator
 from .geometry import Geometry
 
@@ -19,17 +17,11 @@ class XRay(LinearOperator):
         self.in_shape, self.out_shape = geometry.image_shape, geometry.sinogram_shape
 
     def _forward(self, x: Tensor) -> Tensor:
-        M = sparse.matrix(self.geometry)
-        return (
-            torch.from_numpy(M @ x.detach().numpy().reshape(len(x), -1).T)
-            .T.reshape(-1, *self.out_shape)
-            .to(x)
-        )
+        from .backends import joseph
+
+        return joseph.project(x, self.geometry)
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        M = sparse.matrix(self.geometry)
-        return (
-            torch.from_numpy(M.T @ y.detach().numpy().reshape(len(y), -1).T)
-            .T.reshape(-1, *self.in_shape)
-            .to(y)
-        )
+        from .backends import joseph
+
+        return joseph.backproject(y, self.geometry)
