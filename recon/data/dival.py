@@ -34,7 +34,7 @@ def dival_geometry(size: int = 128) -> ParallelBeam:
 def dival_problem(
     index: int | range, part: str = "test", backend: str = "auto", dtype: torch.dtype = torch.float32
 ) -> tuple[Problem, Tensor]:
-    """y = A₄₀₀ U x + n, n ~ N(0, (0.025 mean|A₄₀₀ U x|)²), to be reconstructed with A₁₂₈.
+    """Y = A₄₀₀ U x + n, n ~ N(0, (0.025 mean|A₄₀₀ U x|)²), to be reconstructed with A₁₂₈.
 
     U interpolates bilinearly from 128² to 400² and mirrors at the border. Image and noise of a number are
     those of DIVal (numpy RandomState; seeds 42/2/1 of the images and 1/2/3 of the noise), whose projector was
@@ -55,7 +55,8 @@ def dival_problem(
         raise ValueError(f"dival_problem index: expected a number or a range of step 1, got {index!r}")
     images = dival_ellipses(part, start=index.start, stop=index.stop)
     truth = torch.stack(list(images)).to(dtype)
-    clean = XRay(dival_geometry(DIVAL_FINE), backend)(upsampled(truth, DIVAL_FINE))
+    fine = upsampled(truth.double(), DIVAL_FINE).to(dtype)
+    clean = XRay(dival_geometry(DIVAL_FINE), backend)(fine)
     noise = Gaussian(relative=0.025).at(clean)
     draws = np.random.RandomState(DIVAL_NOISE_SEEDS[part])
     draws.normal(size=(index.start, *clean.shape[1:]))
@@ -65,7 +66,7 @@ def dival_problem(
 
 
 def upsampled(image: Tensor, size: int) -> Tensor:
-    """W · image · Wᵀ, bilinear between pixel centres, mirrored at the outermost: (…, n, n) -> (…, size, size)."""
+    """W · image · Wᵀ, bilinear, mirrored at the outermost centres: (*batch, n, n) -> (*batch, size, size)."""
     n = image.shape[-1]
     place = (np.arange(size) + 0.5) * n / size - 0.5
     place = (n - 1) - np.abs((n - 1) - np.abs(place))

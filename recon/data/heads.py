@@ -1,4 +1,4 @@
-"""Random heads: skull, ears, brain, ventricles, sinus and petrous bones with the values of CT, never two alike.
+"""Random heads: skull, ears, brain, ventricles, sinus and petrous bones with the values of CT.
 
 After the FORBILD head phantom (Lauritsch & Bruder, 1998), in two dimensions and with everything varied.
 Piecewise constant; the slow variation of the brain is a few wide ellipses of ±2 HU.
