@@ -111,7 +111,7 @@ def fbp(
     frequency_scaling: float = 1.0,
     short_scan: bool | None = None,
 ) -> Tensor:
-    """X = Σ_v Δ_v W(v, x) (h ∗ [cos γ · w · y_v])(s(v, x)), the filtered back projection, in the units of x.
+    """x = Σ_v Δ_v W(v, x) (h ∗ [cos γ · w · y_v])(s(v, x)), the filtered back projection, in the units of x.
 
     Linear and differentiable in y, any number of times. Angles may come in any order, begin anywhere and be unevenly
     spaced: a view counts for its Voronoi cell, modulo π in parallel beam (so that [0, π) and [0, 2π) are both right),

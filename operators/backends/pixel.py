@@ -81,7 +81,7 @@ def _padded(q: Tensor) -> Tensor:
 
 
 @numba.njit(inline="always")
-def _locate(p, kind, j, bins, index, fraction, weight):  # noqa: ANN001
+def _locate(p, kind, j, bins, index, fraction, weight):  # noqa: ANN001, ANN202
     """Padded bin, fraction and weight of every pixel of row j in the view with parameters p."""
     one = fraction.dtype.type(1)
     last = fraction.dtype.type(bins + 1)
@@ -105,7 +105,7 @@ def _locate(p, kind, j, bins, index, fraction, weight):  # noqa: ANN001
 
 
 @kernel(fastmath={"contract", "nsz", "arcp"})
-def _gather(q, x, views, kind):  # noqa: ANN001
+def _gather(q, x, views, kind):  # noqa: ANN001, ANN202
     images, ny, nx = x.shape
     bins = q.shape[2] - 3
     for block in numba.prange((ny + BLOCK - 1) // BLOCK):
@@ -121,7 +121,7 @@ def _gather(q, x, views, kind):  # noqa: ANN001
 
 
 @kernel(fastmath={"contract", "nsz", "arcp"})
-def _scatter(x, q, views, kind):  # noqa: ANN001
+def _scatter(x, q, views, kind):  # noqa: ANN001, ANN202
     images, ny, nx = x.shape
     bins = q.shape[2] - 3
     for v in numba.prange(len(views)):

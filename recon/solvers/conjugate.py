@@ -80,7 +80,7 @@ def _damped(r: Tensor, x: Tensor, damping: Tensor | float, n: int, m: int) -> Te
 
 
 def _safe_ratio(a: Tensor, b: Tensor) -> Tensor:
-    """A / b, and 0 where a = 0: a solved image stands still."""
+    """a / b, and 0 where a = 0: a solved image stands still."""
     return torch.where(a == 0, torch.zeros_like(a), a / b)
 
 
