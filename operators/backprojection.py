@@ -9,6 +9,7 @@ back projection (`backends/pixel.py`) of Kak and Slaney, Principles of Computeri
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
 
@@ -142,12 +143,13 @@ def fbp(
     """
     geometry = geometry_of(A)
     y = _checked(y, geometry)
-    weights, response = _plan(geometry, filter, frequency_scaling, short_scan)
-    n, m = geometry.n_bins, 2 * (len(response) - 1)
-    weighted = y * torch.as_tensor(weights).to(y)
-    spectrum = torch.fft.rfft(weighted, n=m) * torch.as_tensor(response).to(y)
-    filtered = torch.fft.irfft(spectrum, n=m)[..., :n]
-    return PixelBackprojection(geometry)(filtered)
+    plan = _plan(geometry, filter, frequency_scaling, short_scan)
+    wide, before = plan.geometry, plan.before
+    m = 2 * (len(plan.response) - 1)
+    weighted = y * torch.as_tensor(plan.weights).to(y)
+    spectrum = torch.fft.rfft(weighted, n=m) * torch.as_tensor(plan.response).to(y)
+    filtered = torch.fft.irfft(spectrum, n=m).roll(before, -1)[..., : wide.n_bins]
+    return PixelBackprojection(wide)(filtered)
 
 
 def geometry_of(A: LinearOperator | Geometry) -> ParallelBeam | FanBeam:
@@ -190,11 +192,21 @@ def redundancy(geometry: ParallelBeam | FanBeam, short_scan: bool | None = None)
     return delta, _shared(P, d)
 
 
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """weights (views, bins), the filter's response, and `before` bins added in front of a `geometry` that sees all."""
+
+    weights: Array
+    response: Array
+    geometry: ParallelBeam | FanBeam
+    before: int
+
+
 @lru_cache(maxsize=32)
 def _plan(
     geometry: ParallelBeam | FanBeam, filter: str, frequency_scaling: float, short_scan: bool | None
-) -> tuple[Array, Array]:
-    """What multiplies the data (views, bins), and the filter's response; remembered."""
+) -> _Plan:
+    """What `fbp` does to data of this geometry; remembered."""
     delta, w = redundancy(geometry, short_scan)
     weights = delta[:, None] * w
     tau, alpha = geometry.bin_size, 0.0
@@ -202,7 +214,25 @@ def _plan(
         weights = weights * np.cos(geometry.fan_angles())
         tau *= geometry.source_to_centre / geometry.source_to_detector
         alpha = geometry.bin_size / geometry.source_to_detector if geometry.detector == "arc" else 0.0
-    return weights, ramp(geometry.n_bins, tau, filter, frequency_scaling, alpha)
+    wide, before = _widened(geometry)
+    return _Plan(weights, ramp(wide.n_bins, tau, filter, frequency_scaling, alpha), wide, before)
+
+
+def _widened(geometry: ParallelBeam | FanBeam) -> tuple[ParallelBeam | FanBeam, int]:
+    """A detector that sees the whole image, and the bins added before it, at most n_bins a side.
+
+    Filtered projections do not end where the detector does: without their tails, weighting by redundancy is wrong.
+    """
+    radius = math.hypot(*geometry.extent) / 2
+    if isinstance(geometry, FanBeam):
+        gamma = math.asin(radius / geometry.source_to_centre)
+        radius = geometry.source_to_detector * (gamma if geometry.detector == "arc" else math.tan(gamma))
+    u, n = geometry.bins() / geometry.bin_size, geometry.n_bins
+    reach = radius / geometry.bin_size
+    before = min(max(math.ceil(reach + u[0]), 0), n)
+    after = min(max(math.ceil(reach - u[-1]), 0), n)
+    offset = geometry.offset + (after - before) / 2 * geometry.bin_size
+    return replace(geometry, n_bins=n + before + after, offset=offset), before
 
 
 def _cells(angles: tuple[float, ...], period: float, opened: bool = False) -> tuple[Array, Array, bool]:

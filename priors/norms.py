@@ -47,7 +47,7 @@ class _Targeted(Functional):
         if self.centred:
             return 0.0
         target = torch.as_tensor(self.target, device=y.device)
-        return inner(*torch.broadcast_tensors(y, target), self.ndim)
+        return inner(y, target.expand(torch.broadcast_shapes(y.shape, target.shape)), self.ndim)
 
     def __repr__(self) -> str:
         shown = f"tensor{tuple(self.target.shape)}" if isinstance(self.target, Tensor) else self.target
@@ -76,7 +76,7 @@ class SquaredL2(_Targeted):
         r = self.residual(x)
         if not isinstance(self.weight, Tensor):
             return 0.5 * self.weight * squared_norm(r, self.ndim)
-        return 0.5 * total(self.weight * (r.real.square() + r.imag.square() if r.is_complex() else r * r), self.ndim)
+        return 0.5 * total(self.weight * _power(r), self.ndim)
 
     def grad(self, x: Tensor) -> Tensor:
         return self.weight * self.residual(x)
@@ -92,7 +92,7 @@ class SquaredL2(_Targeted):
 
     def conjugate(self, y: Tensor) -> Tensor:
         weight = torch.as_tensor(self.weight, dtype=y.real.dtype, device=y.device)
-        power = y.real.square() + y.imag.square() if y.is_complex() else y * y
+        power = _power(y)
         largest = SLACK**2 * power.amax(tuple(range(-self.ndim, 0)), keepdim=True)
         free = torch.where(power <= largest, 0.0, math.inf)
         terms = torch.where(weight > 0, power / torch.where(weight > 0, weight, 1), free)
@@ -178,7 +178,11 @@ class L1(_Lengths):
 
     @classmethod
     def examples(cls) -> list[tuple[Functional, tuple[int, ...]]]:
-        return [(cls(), (3, 5)), (cls(target=torch.linspace(-1, 1, 7), ndim=1), (7,)), (cls(ndim=3), (2, 3, 4))]
+        return [
+            (cls(), (3, 5)),
+            (cls(target=torch.linspace(-1, 1, 7), ndim=1), (7,)),
+            (cls(ndim=3), (2, 3, 4)),
+        ]
 
 
 class L2(_Lengths):
@@ -259,6 +263,11 @@ class HuberL21(L21):
     @classmethod
     def examples(cls) -> list[tuple[Functional, tuple[int, ...]]]:
         return [(cls(0.4), (2, 3, 5)), (cls(1.5, dim=-1, ndim=2), (4, 3))]
+
+
+def _power(x: Tensor) -> Tensor:
+    """|xᵢ|²"""
+    return x.real.square() + x.imag.square() if x.is_complex() else x * x
 
 
 def _at_least(length: Tensor, bound: Tensor | float) -> Tensor:

@@ -82,7 +82,9 @@ class Box(Functional):
     def prox(self, x: Tensor, step: Step) -> Tensor:
         _real(self, x)
         if isinstance(self.lower, Tensor) or isinstance(self.upper, Tensor):
-            lower, upper = (torch.as_tensor(b, dtype=x.dtype, device=x.device) for b in (self.lower, self.upper))
+            lower, upper = (
+                torch.as_tensor(b, dtype=x.dtype, device=x.device) for b in (self.lower, self.upper)
+            )
             return x.clamp(lower, upper)
         return x.clamp(self.lower, self.upper)
 

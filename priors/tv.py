@@ -12,6 +12,8 @@ from torch import Tensor
 from operators.gradient import Gradient
 from operators.tensors import inner, norm, real_dtype, spread
 
+from .backends.tv import divergence, fits
+from .backends.tv import dual_step as fused_step
 from .base import Composed, Functional, Scaled, Step
 from .norms import L1, L21, HuberL21
 
@@ -21,11 +23,13 @@ class _Variation(Composed):
 
     weight: Step
 
-    def __init__(self, f: Functional, shape: Sequence[int], pixel_size: float, weight: Step):
+    def __init__(self, f: L1 | L21, shape: Sequence[int], pixel_size: float, weight: Step):
         if not 0 < pixel_size < math.inf:
-            raise ValueError(f"{type(self).__name__} pixel_size: expected a positive length, got {pixel_size}")
+            raise ValueError(
+                f"{type(self).__name__} pixel_size: expected a positive length, got {pixel_size}"
+            )
         ny, nx = shape
-        super().__init__(weight * pixel_size**2 * f, Gradient((ny, nx), spacing=pixel_size))
+        super().__init__(weight * pixel_size**2 * f, _Gradient((ny, nx), spacing=pixel_size))
         self.shape, self.pixel_size, self.pixelwise = (ny, nx), pixel_size, f
         if isinstance(weight, Tensor) and weight.ndim:
             self.register_buffer("weight", weight)
@@ -86,8 +90,31 @@ class _Variation(Composed):
         return self._dual_step(p, x_bar, sigma, self.weight)
 
     def _dual_step(self, p: Tensor, x_bar: Tensor, sigma: Step, weight: Step) -> Tensor:
-        f = Scaled(weight * self.pixel_size**2, self.pixelwise)
-        return f.prox_conj(p + spread(sigma, 3) * self.A(x_bar), sigma)
+        if not fits(p, x_bar, sigma, weight):
+            f = Scaled(weight * self.pixel_size**2, self.pixelwise)
+            return f.prox_conj(p + spread(sigma, 3) * self.A(x_bar), sigma)
+        batch = torch.broadcast_shapes(p.shape[:-3], x_bar.shape[:-2])
+        count = math.prod(batch)
+
+        def each(value: Step) -> Tensor:
+            return torch.as_tensor(value, dtype=p.dtype).expand(batch).reshape(count).contiguous()
+
+        radius = weight * self.pixel_size**2
+        return fused_step(
+            p.expand(*batch, 2, *self.shape).reshape(count, 2, *self.shape),
+            x_bar.expand(*batch, *self.shape).reshape(count, *self.shape),
+            sigma=each(sigma / self.pixel_size),
+            radius=each(radius),
+            slack=each(1 + sigma * self.pixelwise.delta / radius),
+            isotropic=isinstance(self.pixelwise, L21),
+        ).reshape(*batch, 2, *self.shape)
+
+
+class _Gradient(Gradient):
+    """Gradient, its adjoint by the kernel that reads p once."""
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return divergence(y, 1 / self.spacing) if fits(y) else super()._adjoint(y)
 
 
 class TV(_Variation):
@@ -111,17 +138,16 @@ class TV(_Variation):
 
     def grad(self, x: Tensor) -> Tensor:
         raise NotImplementedError(
-            "TV has no gradient where the image is flat: use its prox (fista) or pdhg, or HuberTV, its smooth "
-            "relative; for training, differentiate the value itself"
+            "TV has no gradient where the image is flat: use its prox (fista) or pdhg, or HuberTV, its "
+            "smooth relative; for training, differentiate the value itself"
         )
 
     def _weighted(self, weight: Step) -> TV:
         return TV(self.shape, self.pixel_size, self.isotropic, weight)
 
     def __repr__(self) -> str:
-        return (
-            f"TV({self.shape}, pixel_size={self.pixel_size}, isotropic={self.isotropic}, weight={self.weight})"
-        )
+        options = f"pixel_size={self.pixel_size}, isotropic={self.isotropic}, weight={self.weight}"
+        return f"TV({self.shape}, {options})"
 
     @classmethod
     def examples(cls) -> list[tuple[Functional, tuple[int, ...]]]:
@@ -152,7 +178,9 @@ class HuberTV(_Variation):
         return HuberTV(self.shape, self.pixel_size, self.delta, weight)
 
     def __repr__(self) -> str:
-        return f"HuberTV({self.shape}, pixel_size={self.pixel_size}, delta={self.delta}, weight={self.weight})"
+        return (
+            f"HuberTV({self.shape}, pixel_size={self.pixel_size}, delta={self.delta}, weight={self.weight})"
+        )
 
     @classmethod
     def examples(cls) -> list[tuple[Functional, tuple[int, ...]]]:

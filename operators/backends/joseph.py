@@ -23,21 +23,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..geometry import Geometry
-from .lanes import LANES, Lanes, by_image, by_symmetry
+from .lanes import Lanes, by_image, by_symmetry
 from .rays import ray_table
+from .vector import LANES, axpy, load, store, zero
 
 CHUNK = 64  # bins of one piece of work
 TILE = 16  # lines of one piece of work
 
 
 def forward(x, y, copies, image, base, step, count, chunks, start, slope, weight, first, last, lines, width):  # noqa: ANN001, ANN201
-    """Y = A x for the images of one pass; `copies` is work space (2, padded pixels, 8)."""
+    """Y = A x for the images of one pass; `copies` is work space (2, padded pixels, LANES)."""
     for tr in range(2):
         stride = width[tr] + 3
         for j in prange(lines[tr]):
             for i in range(stride):
                 r = np.uint64(j * stride + i)
-                for lane in range(8):
+                for lane in range(LANES):
                     copies[tr, r, lane] = 0
             for i in range(width[tr]):
                 r = np.uint64(j * stride + i + 1)
@@ -49,31 +50,22 @@ def forward(x, y, copies, image, base, step, count, chunks, start, slope, weight
         g, d0, d1, tr = chunks[c]
         stride = width[tr] + 3
         q = copies[tr]
-        sums = np.zeros((d1 - d0, 8), x.dtype)
+        sums = np.zeros((d1 - d0, LANES), x.dtype)
         for j0 in range(0, lines[tr], TILE):
             for d in range(d0, d1):
                 ja, jb = max(j0, first[g, d]), min(j0 + TILE, last[g, d])
                 if ja >= jb:
                     continue
                 s, m = start[g, d], slope[g, d]
-                a = sums[d - d0]
-                a0, a1, a2, a3, a4, a5, a6, a7 = a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]
+                left, right = load(sums, (d - d0) * LANES), zero(sums)
                 for j in range(ja, jb):
                     p = s + x.dtype.type(j) * m
                     i = np.int32(p)
                     f = p - x.dtype.type(i)
-                    e = x.dtype.type(1) - f
-                    r = np.uint64(j * stride + i)
-                    t = np.uint64(j * stride + i + 1)
-                    a0 += e * q[r, 0] + f * q[t, 0]
-                    a1 += e * q[r, 1] + f * q[t, 1]
-                    a2 += e * q[r, 2] + f * q[t, 2]
-                    a3 += e * q[r, 3] + f * q[t, 3]
-                    a4 += e * q[r, 4] + f * q[t, 4]
-                    a5 += e * q[r, 5] + f * q[t, 5]
-                    a6 += e * q[r, 6] + f * q[t, 6]
-                    a7 += e * q[r, 7] + f * q[t, 7]
-                a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7] = a0, a1, a2, a3, a4, a5, a6, a7
+                    k = (j * stride + i) * LANES
+                    left = axpy(x.dtype.type(1) - f, load(q, k), left)
+                    right = axpy(f, load(q, k + LANES), right)
+                store(sums, (d - d0) * LANES, axpy(x.dtype.type(1), left, right))
         for lane in range(base.shape[1]):
             for d in range(d0, min(d1, count[g, lane])):
                 y[base[g, lane] + d * step[g, lane]] = sums[d - d0, lane] * weight[g, d]
@@ -82,7 +74,7 @@ def forward(x, y, copies, image, base, step, count, chunks, start, slope, weight
 def adjoint(y, x, copies, back, base, step, count, chunks, start, slope, weight, first, last, lines, width):  # noqa: ANN001, ANN201
     """X = A*y for the images of one pass."""
     groups, bins = start.shape
-    values = np.empty((groups, bins, 8), x.dtype)
+    values = np.empty((groups, bins, LANES), x.dtype)
     for g in prange(groups):
         values[g] = 0
         for lane in range(base.shape[1]):
@@ -95,7 +87,7 @@ def adjoint(y, x, copies, back, base, step, count, chunks, start, slope, weight,
         stride = width[tr] + 3
         q = copies[tr]
         for r in range(j0 * stride, j1 * stride):
-            for lane in range(8):
+            for lane in range(LANES):
                 q[r, lane] = 0
         for c in range(chunks.shape[0]):
             g, d0, d1, kind = chunks[c]
@@ -106,31 +98,14 @@ def adjoint(y, x, copies, back, base, step, count, chunks, start, slope, weight,
                 if ja >= jb:
                     continue
                 s, m = start[g, d], slope[g, d]
-                v = values[g, d]
-                v0, v1, v2, v3, v4, v5, v6, v7 = v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]
+                v = load(values, (g * bins + d) * LANES)
                 for j in range(ja, jb):
                     p = s + x.dtype.type(j) * m
                     i = np.int32(p)
                     f = p - x.dtype.type(i)
-                    e = x.dtype.type(1) - f
-                    r = np.uint64(j * stride + i)
-                    t = np.uint64(j * stride + i + 1)
-                    q[r, 0] += e * v0
-                    q[r, 1] += e * v1
-                    q[r, 2] += e * v2
-                    q[r, 3] += e * v3
-                    q[r, 4] += e * v4
-                    q[r, 5] += e * v5
-                    q[r, 6] += e * v6
-                    q[r, 7] += e * v7
-                    q[t, 0] += f * v0
-                    q[t, 1] += f * v1
-                    q[t, 2] += f * v2
-                    q[t, 3] += f * v3
-                    q[t, 4] += f * v4
-                    q[t, 5] += f * v5
-                    q[t, 6] += f * v6
-                    q[t, 7] += f * v7
+                    k = (j * stride + i) * LANES
+                    store(q, k, axpy(x.dtype.type(1) - f, v, load(q, k)))
+                    store(q, k + LANES, axpy(f, v, load(q, k + LANES)))
     ny, nx = lines
     for image in range(x.shape[0] // (ny * nx)):
         for row in prange(ny):
@@ -242,7 +217,7 @@ def _passes(name: str, plan: Plan, source: Tensor, target: Tensor) -> None:
 def _best(geometry: Geometry, batch: int) -> Lanes:
     """The dealing with the least work for this batch."""
     ways = (by_symmetry(geometry), by_image(geometry))
-    return min(ways, key=lambda way: way.passes(batch) * len(way.leader) * way.bins)
+    return min(ways, key=lambda way: -(-batch * way.symmetries // LANES) * len(way.leader) * way.bins)
 
 
 @lru_cache(maxsize=32)

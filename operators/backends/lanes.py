@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ..geometry import Geometry, ParallelBeam
 
-LANES = 8
+
 _SAME_ANGLE = 1e-11  # [rad]; rounding of any sensible formula for uniform angles, 1e-9 pixels at N = 256
 Integers = NDArray[np.int64]
 
@@ -48,9 +48,6 @@ class Lanes:
         """Lanes one image fills."""
         return len(self.image)
 
-    def passes(self, batch: int) -> int:
-        """Runs over the groups that `batch` images need."""
-        return -(-batch * self.symmetries // LANES)
 
 
 @lru_cache(maxsize=32)

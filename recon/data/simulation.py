@@ -62,7 +62,7 @@ def simulate_ellipses(
     dtype: torch.dtype = torch.float32,
     backend: str = "auto",
 ) -> tuple[Problem, Tensor]:
-    """As `simulate`, from exact line integrals: `oversampling` rays a bin, as many chords a row for the truth.
+    """As `simulate`, from exact line integrals: `oversampling` rays a bin and chords a row of the truth.
 
     Returns the problem, y (views, bins), and the truth (ny, nx).
     """
@@ -130,8 +130,8 @@ def _check_grid(shape: tuple[int, int], geometry: Geometry, inverse_crime: bool)
     wanted = geometry.image_shape
     if not math.isclose(shape[0] * wanted[1], shape[1] * wanted[0], rel_tol=1e-9):
         raise ValueError(
-            f"simulate fine: its {shape[0]} × {shape[1]} pixels have another aspect than the field of view of "
-            f"the geometry, {wanted[0]} × {wanted[1]}; crop or pad it to the same field"
+            f"simulate fine: its {shape[0]} × {shape[1]} pixels have another aspect than the field of view "
+            f"of the geometry, {wanted[0]} × {wanted[1]}; crop or pad it to the same field"
         )
     if shape[0] < wanted[0]:
         raise ValueError(

@@ -20,38 +20,50 @@ def gradient_descent(
     """min_x f(x) + g(x), x⁺ = prox_{t g}(x − t ∇f(x)), for a smooth f.
 
     step  t, a float or one per image; None: backtracking per image until
-          f(x⁺) ≤ f(x) + ⟨∇f(x), x⁺ − x⟩ + ‖x⁺ − x‖²/2t   (Beck and Teboulle 2009)
+          f(x⁺) ≤ f(x) + ⟨∇f(x), x⁺ − x⟩ + ‖x⁺ − x‖²/2t   (Beck and Teboulle 2009),
+          or, where rounding hides the last term, ⟨∇f(x⁺) − ∇f(x), x⁺ − x⟩ ≤ ‖x⁺ − x‖²/t
     g     a functional with a prox (a projection for a set), or None
 
-    f may be non-convex. residual = ‖x⁺ − x‖ / ‖x⁺‖ of the last step, relative to its t where t varies;
-    objective = f(x) + g(x). One A and one A* an iteration for f @ A, one A more for every backtrack.
+    f may be non-convex. residual = ‖x⁺ − x‖/t over the largest ‖∇f‖ so far; objective = f(x) + g(x). For f @ A
+    one A and one A* for every step tried.
     """
     n = f.ndim
     z = lift(f, x)
-    fx = value(f, z)
+    fx, d = value(f, z), gradient(f, z)
     fixed = step is not None
-    t = torch.as_tensor(1.0 if step is None else step, dtype=fx.dtype, device=fx.device).expand_as(fx)
+    t = _first_step(x, d, n) if step is None else torch.as_tensor(step, dtype=fx.dtype).to(fx).expand_as(fx)
+    largest = norm(d, n)
     yield Iterate(x, torch.full_like(fx, torch.inf), fx if g is None else fx + g(x))
-    first = True
     while True:
-        d = gradient(f, z)
-        if first and not fixed:
-            t = _first_step(x, d, n)
-        elif not fixed:
-            t = 2 * t
-        first = False
-        new, z_new, f_new = _step(f, g, x, d, t)
-        for _ in range(0 if fixed else 60):
-            slack = 4 * torch.finfo(fx.dtype).eps * (fx.abs() + f_new.abs())
+        for _ in range(1 if fixed else 60):
+            new = x - spread(t, n) * d
+            if g is not None:
+                new = g.prox(new, t)
+            z = lift(f, new)
+            f_new, d_new = value(f, z), gradient(f, z)
             change = new - x
-            bound = fx + inner(d, change, n) + squared_norm(change, n) / (2 * t) + slack
-            t = torch.where(f_new <= bound, t, t / 2)
-            if bool((f_new <= bound).all()):
+            if fixed:
                 break
-            new, z_new, f_new = _step(f, g, x, d, t)
-        moved = norm(new - x, n)
-        x, z, fx = new, z_new, f_new
-        yield Iterate(x, relative(moved, norm(x, n)), fx if g is None else fx + g(x))
+            accepted = _decreases(fx, f_new, d, d_new, change, t, n)
+            if bool(accepted.all()):
+                break
+            t = torch.where(accepted, t, t / 2)
+        moved = norm(change, n)
+        largest = torch.maximum(largest, norm(d, n))
+        x, fx, d = new, f_new, d_new
+        yield Iterate(x, relative(moved / t, largest), fx if g is None else fx + g(x))
+        if not fixed:
+            t = torch.where(moved > 0, 1.2 * t, t)
+
+
+def _decreases(
+    fx: Tensor, f_new: Tensor, d: Tensor, d_new: Tensor, change: Tensor, t: Tensor, n: int
+) -> Tensor:
+    room = squared_norm(change, n) / (2 * t)
+    hidden = room <= 1e3 * torch.finfo(fx.dtype).eps * (fx.abs() + f_new.abs())
+    by_value = f_new <= fx + inner(d, change, n) + room
+    by_slope = inner(d_new - d, change, n) <= 2 * room
+    return torch.where(hidden, by_slope, by_value)
 
 
 def fista(
@@ -100,9 +112,7 @@ def fista(
         z = x + spread(momentum, n) * change
         lifted_z = _extrapolate(lifted, lifted_old, momentum)
         fx = value(f, lifted)
-        yield Iterate(
-            x, relative(norm(moved, n), norm(x, n)), fx if g is None else fx + g(x)
-        )
+        yield Iterate(x, relative(norm(moved, n), norm(x, n)), fx if g is None else fx + g(x))
 
 
 def _extrapolate(new: object, old: object, momentum: Tensor) -> object:
@@ -110,16 +120,6 @@ def _extrapolate(new: object, old: object, momentum: Tensor) -> object:
         return a + spread(momentum, a.ndim - momentum.ndim) * (a - b)
 
     return combine(along, new, old)
-
-
-def _step(
-    f: Functional, g: Functional | None, x: Tensor, d: Tensor, t: Tensor
-) -> tuple[Tensor, object, Tensor]:
-    new = x - spread(t, f.ndim) * d
-    if g is not None:
-        new = g.prox(new, t)
-    z = lift(f, new)
-    return new, z, value(f, z)
 
 
 def _first_step(x: Tensor, d: Tensor, n: int) -> Tensor:

@@ -86,9 +86,7 @@ def _least_squares(
         image = sum((t.A.adjoint(v) for t, v in zip(parts, values, strict=False)), torch.zeros_like(x))
         return image + values[-1] if identity else image
 
-    r = adjoint(
-        [spread(q, m) * (z - a) - y for q, m, z, a, y in zip(rhos, dims, zs, Ax, ys, strict=True)]
-    )
+    r = adjoint([spread(q, m) * (z - a) - y for q, m, z, a, y in zip(rhos, dims, zs, Ax, ys, strict=True)])
     p, rr = r, squared_norm(r, n)
     for _ in range(iterations):
         Ap = [t.A(p) for t in parts] + ([p] if identity else [])
@@ -118,7 +116,8 @@ def douglas_rachford(
 
     tau, sigmas  steps, floats or one per image; None: from the natural scales of the problem, τ Σσᵢ‖Aᵢ‖² = 2
 
-    The iterate is the image after the prox of g. residual = ‖x̂ − x̂_old‖ / (ρ‖x̂‖).
+    The iterate is the image after the prox of g. residual = max of ‖z − x̂‖ / ‖x̂‖ and, over the duals, ‖z₂ − p₂‖ / ‖p₂‖: the
+    distances that the step still has to close.
     """
     parts = as_terms(terms)
     n = parts[0].n
@@ -134,7 +133,6 @@ def douglas_rachford(
     out = x if g is None else g.prox(x, tau)
     yield Iterate(out, torch.full_like(length, torch.inf))
     while True:
-        old = out
         out = x - spread(tau, n) / 2 * _adjoints(parts, ys)
         if g is not None:
             out = g.prox(out, tau)
@@ -145,12 +143,14 @@ def douglas_rachford(
         ]
         reflected = [2 * q - y for q, y in zip(p, ys, strict=True)]
         z = w - spread(tau, n) / 2 * _adjoints(parts, reflected)
-        x = x + relaxation * (z - out)
-        ys = [
-            y + relaxation * (v + spread(s, t.m) / 2 * t.A(2 * z - w) - q)
-            for t, y, v, s, q in zip(parts, ys, reflected, sigmas, p, strict=True)
+        moves = [
+            v + spread(s, t.m) / 2 * t.A(2 * z - w) - q
+            for t, v, s, q in zip(parts, reflected, sigmas, p, strict=True)
         ]
-        yield Iterate(out, relative(norm(out - old, n) / relaxation, norm(out, n)))
+        x = x + relaxation * (z - out)
+        ys = [y + relaxation * d for y, d in zip(ys, moves, strict=True)]
+        duals = [relative(norm(d, t.m), norm(q, t.m)) for t, d, q in zip(parts, moves, p, strict=True)]
+        yield Iterate(out, torch.stack([relative(norm(z - out, n), norm(out, n)), *duals]).amax(0))
 
 
 def _adjoints(parts: list[Term], ys: list[Tensor]) -> Tensor:

@@ -57,27 +57,22 @@ def natural_scales(terms: Sequence[Term], x: Tensor, values: Sequence[Tensor]) -
     """X and Yᵢ, the sizes of image and duals to expect per image; with them the best steps are known.
 
     The bound of primal–dual methods, X²/τ + Σ Yᵢ²/σᵢ under τ Σ σᵢ‖Aᵢ‖² = 1, is least for
-    σᵢ = Yᵢ / (X ‖Aᵢ‖), τ = X / Σ Yᵢ‖Aᵢ‖. X is the size of the start, Yᵢ that of a subgradient of fᵢ there; a
-    zero start is replaced by one step of steepest descent.
+    σᵢ = Yᵢ / (X ‖Aᵢ‖), τ = X / Σ Yᵢ‖Aᵢ‖. X is the size of the start after one step of steepest descent, Yᵢ that
+    of a subgradient of fᵢ there. One Aᵢ and one Aᵢ*.
 
     values  Aᵢ x for all terms
     """
     n = terms[0].n
-    X = norm(x, n)
-    if bool((X == 0).any()):
-        duals = [_subgradient(t, z) for t, z in zip(terms, values, strict=True)]
-        d = torch.stack([t.A.adjoint(y) for t, y in zip(terms, duals, strict=True)]).sum(0)
-        Ad = [t.A(d) for t in terms]
-        curvature = torch.stack(
-            [
-                inner(_subgradient(t, z + a) - y, a, t.m)
-                for t, z, a, y in zip(terms, values, Ad, duals, strict=True)
-            ]
-        ).sum(0)
-        step = torch.where((X == 0) & (curvature > 0), squared_norm(d, n) / curvature, 0.0)
-        x = x - spread(step, n) * d
-        values = [z - spread(step, t.m) * a for t, z, a in zip(terms, values, Ad, strict=True)]
-        X = norm(x, n)
+    duals = [_subgradient(t, z) for t, z in zip(terms, values, strict=True)]
+    d = torch.stack([t.A.adjoint(y) for t, y in zip(terms, duals, strict=True)]).sum(0)
+    Ad = [t.A(d) for t in terms]
+    bends = [
+        inner(_subgradient(t, z + a) - y, a, t.m) for t, z, a, y in zip(terms, values, Ad, duals, strict=True)
+    ]
+    curvature = torch.stack(bends).sum(0)
+    step = torch.where(curvature > 0, squared_norm(d, n) / curvature, 0.0)
+    values = [z - spread(step, t.m) * a for t, z, a in zip(terms, values, Ad, strict=True)]
+    X = norm(x - spread(step, n) * d, n)
     X = torch.where(X > 0, X, 1.0)
     Y = [norm(_subgradient(t, z), t.m) for t, z in zip(terms, values, strict=True)]
     most = torch.stack([y * t.length for y, t in zip(Y, terms, strict=True)]).amax(0)

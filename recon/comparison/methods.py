@@ -1,0 +1,94 @@
+"""A method of the comparison: how it is built, and where its parameters are searched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..base import Reconstructor
+from ..problem import Problem
+from .describe import describe, source_digest
+from .discovery import check_name, existing_file, is_path, load_module, python_files, unknown
+from .ranges import Choice, Integer, Linear, Log, Range
+
+__all__ = ["Choice", "Integer", "Linear", "Log", "Method", "Range", "load_methods", "method_names"]
+
+FOLDER = Path(__file__).parent / "methods"
+
+
+@dataclass(frozen=True)
+class Method:
+    """method.build(problem, weight=0.3) -> Reconstructor.
+
+    Parameters
+    ----------
+    make : the class, or a function of the same keywords
+    space : parameters that are tuned, and where they are searched
+    fixed : the other parameters, when not the defaults of the class
+    pretrained : weights are those shipped for the problem (`make.pretrained(problem)`)
+    """
+
+    make: Callable[..., Reconstructor]
+    space: Mapping[str, Range] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    pretrained: bool = False
+
+    def __post_init__(self) -> None:
+        twice = sorted(set(self.space) & set(self.fixed))
+        if twice:
+            raise ValueError(f"Method {self.title}: {', '.join(twice)} both searched (space) and fixed")
+
+    @property
+    def title(self) -> str:
+        return getattr(self.make, "__name__", repr(self.make))
+
+    def build(self, problem: Problem, **parameters: Any) -> Reconstructor:
+        """The method itself, ready for `fit` or for use; only shipped weights look at the problem."""
+        settings = {**self.fixed, **parameters}
+        if self.pretrained:
+            return self.make.pretrained(problem, **settings)  # type: ignore[attr-defined]
+        return self.make(**settings)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "make": self.title,
+            "space": describe(self.space),
+            "fixed": describe(self.fixed),
+            "pretrained": self.pretrained,
+        }
+
+    def source(self) -> str:
+        """Digest of the file the method is written in."""
+        return source_digest(self.make)
+
+
+def method_names() -> dict[str, Path]:
+    """The built-in methods: name -> file."""
+    return {name: path for path in python_files(FOLDER) for name in _methods_of(path)}
+
+
+def load_methods(names: Sequence[str]) -> dict[str, Method]:
+    """Methods by name; a path to a file stands for every method of its METHODS."""
+    chosen: dict[str, Method] = {}
+    for name in names:
+        if is_path(name):
+            chosen |= _methods_of(existing_file("method", name))
+            continue
+        known = method_names()
+        if name not in known:
+            raise unknown("method", name, known)
+        chosen[name] = _methods_of(known[name])[name]
+    return chosen
+
+
+def _methods_of(path: Path) -> dict[str, Method]:
+    methods = getattr(load_module(path), "METHODS", None)
+    if not isinstance(methods, Mapping):
+        raise ValueError(f"method file {path}: expected METHODS = {{'name': Method(...)}}")
+    for name, method in methods.items():
+        check_name("method", name)
+        if not isinstance(method, Method):
+            raise ValueError(f"method file {path}: {name!r} is {type(method).__name__}, expected a Method")
+    return dict(methods)
