@@ -7,10 +7,12 @@ import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
+
+from .tensors import real_dtype
 
 Map = Callable[[Tensor], Tensor]
 
@@ -50,11 +52,7 @@ class Operator(nn.Module, ABC):
         return self._forward(x)
 
     def __matmul__(self, other: Operator) -> Operator:
-        if not isinstance(other, Operator):
-            return NotImplemented
-        if isinstance(self, LinearOperator) and isinstance(other, LinearOperator):
-            return Composition(self, other)
-        return NonLinearComposition(self, other)
+        return NonLinearComposition(self, other) if isinstance(other, Operator) else NotImplemented
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.in_shape} -> {self.out_shape})"
@@ -90,6 +88,10 @@ class LinearOperator(Operator):
         apply = self._differentiable(self._counted_adjoint, self._counted_forward)
         return _over_batch(self, apply, y, self.out_shape, self.in_shape, what="adjoint ")
 
+    def derivative(self, x: Tensor) -> LinearOperator:
+        """A itself, everywhere."""
+        return self
+
     def _differentiable(self, apply: Map, adjoint: Map) -> Map:
         if any(t.requires_grad for t in itertools.chain(self.parameters(), self.buffers())):
             return apply
@@ -120,7 +122,8 @@ class LinearOperator(Operator):
 
     @torch.no_grad()
     def _norm(self, iterations: int = 500) -> float:
-        like = next((b for b in self.buffers() if b.is_floating_point() or b.is_complex()), torch.empty(0))
+        held = itertools.chain(self.buffers(), self.parameters())
+        like = next((t for t in held if t.is_floating_point() or t.is_complex()), torch.empty(0))
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(self.in_shape, generator=generator, dtype=torch.float64)
         x = x.to(like.device, like.real.dtype)
@@ -134,6 +137,17 @@ class LinearOperator(Operator):
             if abs(value - old) <= 1e-6 * value:
                 break
         return value
+
+    @overload
+    def __matmul__(self, other: LinearOperator) -> LinearOperator: ...
+
+    @overload
+    def __matmul__(self, other: Operator) -> Operator: ...
+
+    def __matmul__(self, other: Operator) -> Operator:
+        if isinstance(other, LinearOperator):
+            return Composition(self, other)
+        return super().__matmul__(other)
 
     def __add__(self, other: LinearOperator) -> LinearOperator:
         return Sum(self, other) if isinstance(other, LinearOperator) else NotImplemented
@@ -156,10 +170,10 @@ class Adjoint(LinearOperator):
         self.A, self.in_shape, self.out_shape = A, A.out_shape, A.in_shape
 
     def _forward(self, x: Tensor) -> Tensor:
-        return self.A._counted_adjoint(x)
+        return self.A.adjoint(x)
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        return self.A._counted_forward(y)
+        return self.A(y)
 
     def _norm(self, iterations: int = 500) -> float:
         return self.A.norm()
@@ -169,7 +183,7 @@ class Adjoint(LinearOperator):
         return self.A
 
     def __repr__(self) -> str:
-        return f"{self.A!r}.H"
+        return f"({self.A!r}).H" if isinstance(self.A, Composition | Scaled) else f"{self.A!r}.H"
 
 
 class Composition(LinearOperator):
@@ -181,10 +195,10 @@ class Composition(LinearOperator):
         self.A, self.B, self.in_shape, self.out_shape = A, B, B.in_shape, A.out_shape
 
     def _forward(self, x: Tensor) -> Tensor:
-        return self.A._counted_forward(self.B._counted_forward(x))
+        return self.A(self.B(x))
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        return self.B._counted_adjoint(self.A._counted_adjoint(y))
+        return self.B.adjoint(self.A.adjoint(y))
 
     def __repr__(self) -> str:
         return f"{self.A!r} @ {self.B!r}"
@@ -200,10 +214,10 @@ class Sum(LinearOperator):
         self.A, self.B, self.in_shape, self.out_shape = A, B, A.in_shape, A.out_shape
 
     def _forward(self, x: Tensor) -> Tensor:
-        return self.A._counted_forward(x) + self.B._counted_forward(x)
+        return self.A(x) + self.B(x)
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        return self.A._counted_adjoint(y) + self.B._counted_adjoint(y)
+        return self.A.adjoint(y) + self.B.adjoint(y)
 
     def __repr__(self) -> str:
         return f"({self.A!r} + {self.B!r})"
@@ -217,10 +231,10 @@ class Scaled(LinearOperator):
         self.scale, self.A, self.in_shape, self.out_shape = scale, A, A.in_shape, A.out_shape
 
     def _forward(self, x: Tensor) -> Tensor:
-        return self.scale * self.A._counted_forward(x)
+        return self.scale * self.A(x)
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        return self.scale.conjugate() * self.A._counted_adjoint(y)
+        return self.scale.conjugate() * self.A.adjoint(y)
 
     def _norm(self, iterations: int = 500) -> float:
         return abs(self.scale) * self.A.norm()
@@ -240,6 +254,10 @@ class NonLinearComposition(Operator):
     def _forward(self, x: Tensor) -> Tensor:
         return self.F(self.G(x))
 
+    def derivative(self, x: Tensor) -> LinearOperator:
+        """The chain rule: F'(G(x)) G'(x)."""
+        return self.F.derivative(self.G(x)) @ self.G.derivative(x)
+
     def __repr__(self) -> str:
         return f"{self.F!r} @ {self.G!r}"
 
@@ -257,11 +275,24 @@ class Jacobian(LinearOperator):
         self.register_buffer("x", x.detach())
 
     def _forward(self, x: Tensor) -> Tensor:
-        return torch.stack([torch.func.jvp(self.F, (self.x,), (h,))[1] for h in x])
+        at = self._at(x)
+        if x.is_complex() and not at.is_complex():
+            return self._forward(x.real) + 1j * self._forward(x.imag)
+        return torch.stack([torch.func.jvp(self.F, (at,), (h,))[1] for h in x.to(at.dtype)])
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        pull_back = torch.func.vjp(self.F, self.x)[1]
-        return torch.stack([pull_back(g)[0] for g in y])
+        at = self._at(y)
+        value, pull_back = torch.func.vjp(self.F, at)
+        if y.is_complex() and not value.is_complex():
+            return self._adjoint(y.real) + 1j * self._adjoint(y.imag)
+        back = torch.stack([pull_back(g)[0] for g in y.to(value.dtype)])
+        if value.is_complex() and not at.is_complex():  # torch gives a real image the real part alone
+            back = back + 1j * torch.stack([pull_back(-1j * g)[0] for g in y.to(value.dtype)])
+        return back
+
+    def _at(self, like: Tensor) -> Tensor:
+        dtype = real_dtype(like)
+        return self.x.to(dtype.to_complex() if self.x.is_complex() else dtype)
 
 
 class _Linear(torch.autograd.Function):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -24,6 +25,7 @@ class Functional(nn.Module, ABC):
         f.prox(x, step)         argmin_z ½‖z − x‖² + step·f(z); step a float or one per image (*batch,)
         f.prox_conj(y, step)    prox of step·f*, by Moreau: y − step·prox(y/step, 1/step)
         f.conjugate(y)          f*(y) = sup_x Re⟨x, y⟩ − f(x)                (*batch,)
+        f.lipschitz             of ∇f, without margin; inf where f is not smooth or nobody knows
         2 * f, f + g, f @ A     also a tensor of one weight per image times f
     """
 
@@ -54,6 +56,11 @@ class Functional(nn.Module, ABC):
         raise NotImplementedError(
             f"{self!r} has no closed-form conjugate: a duality gap cannot be reported with it"
         )
+
+    @property
+    def lipschitz(self) -> Step:
+        """‖∇f(x) − ∇f(z)‖ ≤ lipschitz·‖x − z‖; inf where f is not smooth or nobody knows."""
+        return math.inf
 
     def __rmul__(self, scale: Step) -> Functional:
         return Scaled(scale, self) if isinstance(scale, int | float | Tensor) else NotImplemented
@@ -90,8 +97,16 @@ class Scaled(Functional):
     def prox(self, x: Tensor, step: Step) -> Tensor:
         return self.f.prox(x, self.scale * step)
 
+    def prox_conj(self, y: Tensor, step: Step) -> Tensor:
+        c = spread(self.scale, self.ndim)
+        return c * self.f.prox_conj(y / c, step / self.scale)
+
     def conjugate(self, y: Tensor) -> Tensor:
         return self.scale * self.f.conjugate(y / spread(self.scale, self.ndim))
+
+    @property
+    def lipschitz(self) -> Step:
+        return self.scale * self.f.lipschitz
 
     def __rmul__(self, scale: Step) -> Functional:
         return Scaled(scale * self.scale, self.f)
@@ -114,6 +129,10 @@ class Sum(Functional):
 
     def grad(self, x: Tensor) -> Tensor:
         return self.f.grad(x) + self.g.grad(x)
+
+    @property
+    def lipschitz(self) -> Step:
+        return self.f.lipschitz + self.g.lipschitz
 
     def __repr__(self) -> str:
         return f"({self.f!r} + {self.g!r})"
@@ -139,6 +158,11 @@ class Composed(Functional):
     def dual_step(self, p: Tensor, x_bar: Tensor, sigma: Step) -> Tensor:
         """Prox of σf* at p + σ A x̄; a subclass may fuse the two."""
         return self.f.prox_conj(p + spread(sigma, self.f.ndim) * self.A(x_bar), sigma)
+
+    @property
+    def lipschitz(self) -> Step:
+        slope = self.f.lipschitz
+        return slope if slope is math.inf else slope * self.A.norm() ** 2
 
     def __rmul__(self, scale: Step) -> Functional:
         return Composed(scale * self.f, self.A)

@@ -22,7 +22,7 @@ from ..geometry import Geometry
 from . import joseph_kernels as kernels
 from .lanes import Integers, Lanes, by_image, by_symmetry
 from .rays import ray_table
-from .threads import available, share
+from .pool import available, share
 from .vector import LANES
 
 CHUNK = 64  # bins of one piece of work

@@ -1,47 +1,67 @@
-"""Threads of our own for work that releases the GIL.
+"""numba kernels that keep their threads in order.
 
-Neither numba's pool, which does not survive a fork nor (one kind) two Python threads, nor OpenMP's, whose
-waiting threads spin and stall a busy machine. Any thread of any process may call this at any time.
+The thread pool of numba ends a forked child (GNU OpenMP), and a process in which two Python threads enter it
+(workqueue). So a kernel call takes a lock, uses as many threads as torch may, and runs serially after a fork.
 """
 
 from __future__ import annotations
 
 import os
-from collections import deque
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from types import FunctionType
+from typing import Any
 
+import numba
 import torch
 
+OPTIONS: Any = {"cache": True, "nogil": True, "error_model": "numpy"}
 
-def available() -> int:
-    """Threads worth using: as many as torch would, not more than there are cores."""
-    return min(torch.get_num_threads(), os.cpu_count() or 1)
-
-
-def share(work: Callable[[int], None], count: int, threads: int) -> None:
-    """Call work(0) … work(count − 1) on up to `threads` threads, this one included, and wait."""
-    todo = deque(range(count))
-
-    def run() -> None:
-        while True:
-            try:
-                k = todo.popleft()
-            except IndexError:
-                return
-            work(k)
-
-    helpers = [_pool(os.getpid()).submit(run) for _ in range(min(threads, count) - 1)]
-    try:
-        run()
-    finally:
-        for helper in helpers:
-            if not helper.cancel():
-                helper.result()
+_lock = threading.Lock()
+_forked = False
 
 
-@cache
-def _pool(process: int) -> ThreadPoolExecutor:
-    """The threads of this process; a forked child, which inherits none, gets its own."""
-    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="operators")
+def _after_fork() -> None:
+    global _lock, _forked
+    _lock, _forked = threading.Lock(), True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class Kernel:
+    """A numba function compiled twice, with parallel loops and without, each at its first call."""
+
+    def __init__(self, function: Callable[..., None], **options: Any):
+        self.parallel = numba.njit(function, parallel=True, **OPTIONS, **options)
+        self.serial = numba.njit(_renamed(function, "_serial"), **OPTIONS, **options)
+
+    def __call__(self, *arguments: Any) -> None:
+        threads = 1 if _forked else thread_count()
+        if threads == 1:
+            self.serial(*arguments)
+            return
+        with _lock:
+            numba.set_num_threads(threads)
+            self.parallel(*arguments)
+
+
+def kernel(**options: Any) -> Callable[[Callable[..., None]], Kernel]:
+    """Decorator: `@kernel(fastmath=True)` makes a `Kernel` of a function that loops by `numba.prange`."""
+    return lambda function: Kernel(function, **options)
+
+
+def thread_count() -> int:
+    """Threads a kernel may use: what torch may, but no more than numba has."""
+    limit: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    return max(1, min(torch.get_num_threads(), limit))
+
+
+def _renamed(function: Callable[..., None], suffix: str) -> FunctionType:
+    """A copy under its own name: numba's disk cache tells functions apart by name, not by options."""
+    assert isinstance(function, FunctionType)
+    copy = FunctionType(function.__code__, function.__globals__, function.__name__ + suffix)
+    copy.__qualname__ = function.__qualname__ + suffix
+    copy.__module__ = function.__module__
+    return copy

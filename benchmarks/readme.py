@@ -1,0 +1,42 @@
+"""Writes what the benchmarks measured into README.md, between its markers; no number there is typed by hand.
+
+    python benchmarks/readme.py            # rewrite README.md
+    python benchmarks/readme.py --check    # exit 1 if it is out of date
+
+A marker pair `<!-- begin NAME -->` … `<!-- end NAME -->` takes benchmarks/results/NAME.md.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def filled(text: str) -> str:
+    """`text` with every block replaced by its result file."""
+
+    def block(match: re.Match[str]) -> str:
+        name = match["name"]
+        return f"<!-- begin {name} -->\n{(RESULTS / f'{name}.md').read_text().strip()}\n<!-- end {name} -->"
+
+    return re.sub(r"<!-- begin (?P<name>[\w-]+) -->.*?<!-- end (?P=name) -->", block, text, flags=re.DOTALL)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true")
+    readme = ROOT / "README.md"
+    old = readme.read_text()
+    new = filled(old)
+    if parser.parse_args().check:
+        sys.exit(new != old and "README.md is out of date: run python benchmarks/readme.py")
+    readme.write_text(new)
+
+
+if __name__ == "__main__":
+    main()
