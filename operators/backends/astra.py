@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..geometry import FanBeam, Geometry
-from .sharing import available, share
+from .pool import available, share
 
 _PROJECTORS_PER_THREAD = 8
 _of_thread = threading.local()

@@ -21,8 +21,8 @@ from torch import Tensor
 from ..geometry import Geometry
 from . import joseph_kernels as kernels
 from .lanes import Integers, Lanes, by_image, by_symmetry
-from .rays import ray_table
 from .pool import available, share
+from .rays import ray_table
 from .vector import LANES
 
 CHUNK = 64  # bins of one piece of work
