@@ -60,9 +60,9 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("module", MISSING)
-def test_optional_backend(module):
-    pytest.skip(f"{module} needs a package that is not installed")
+def test_optional_backends():
+    if MISSING:
+        pytest.skip(f"{', '.join(MISSING)}: the packages they need are not installed")
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda c: c.__name__)
