@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import operators
-from operators import Gradient, Identity, LinearOperator, Mask, Operator, Transmission
+from operators import Gradient, Identity, LinearOperator, Mask, Operator, Transmission, Wavelet
 from operators.base import Adjoint, Composition, Jacobian, Scaled, Sum
 from operators.fourier import Fourier
 from operators.testing import check
@@ -77,6 +77,13 @@ def test_keeps_its_promises(A):
     report = check(A)
     assert report.adjoint <= 1
     assert report.largest is not None and report.entries is not None
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("cls", [Identity, Mask, Gradient, Wavelet, Fourier])
+def test_keeps_its_promises_on_a_gpu(cls):
+    for A in cls.examples():
+        check(copy.deepcopy(A).cuda(), device="cuda")
 
 
 @pytest.mark.parametrize("A", EXAMPLES)
