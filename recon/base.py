@@ -8,10 +8,12 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any, ClassVar, Literal, Self
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, cast
 
 from torch import Tensor, nn
 
+from . import checkpoints
 from .problem import Problem
 
 
@@ -37,6 +39,22 @@ class Reconstructor(nn.Module, ABC):
     def fit(self, data: Any) -> Self:
         """Learn from `data` (see `data_kind`); a method with nothing to learn returns itself."""
         return self
+
+    def save(
+        self, path: str | Path, *, half: bool = False, scores: Mapping[str, float] | None = None
+    ) -> Path:
+        """Write what was learned to `path`.safetensors and `path`.json; `half` stores float16."""
+        return checkpoints.save(self, path, half=half, scores=scores)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """The method that `save` wrote to `path`."""
+        return cast(Self, checkpoints.load(cls, path))
+
+    @classmethod
+    def pretrained(cls, problem: str) -> Self:
+        """This method with the shipped weights for a built-in problem, as "ellipses-small"."""
+        return cast(Self, checkpoints.pretrained(cls, problem))
 
 
 class _Methods(Mapping[str, type[Reconstructor]]):

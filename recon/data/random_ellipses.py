@@ -30,16 +30,12 @@ def random_ellipses_2017(n: int, seed: int, size: int = 128, start: int = 0) -> 
 
     Poisson(100) ellipses; value (U(0, 1) − 0.3)·Exp(0.3); semi-axes 0.2·Exp(1); centre in [−½, ½]².
 
-    Parameters
-    ----------
     n : number of images
     seed : image i depends on (seed, i) only, not on n
     size : pixels a side
     start : number of the first image
 
-    Returns
-    -------
-    (n, size, size), float32
+    Returns (n, size, size), float32.
     """
 
     def draw(random: np.random.Generator) -> Array:
@@ -73,16 +69,12 @@ def dival_ellipses(
     At most 70 of Poisson(40) ellipses; value U(−0.4, 1); semi-axes 0.2·Exp(1); centre in [−0.9, 0.9]²;
     non-zero pixels are shifted by −min, then the image is divided by its maximum.
 
-    Parameters
-    ----------
     part : "train", "validation" or "test"; its published seed is used where `seed` is None
     size : pixels a side
     seed : another seed for numpy's RandomState
     start, stop : range of images; by default all 32 000, 3 200 or 3 200
 
-    Yields
-    ------
-    (size, size), float32
+    Yields (size, size), float32.
     """
     if part not in DIVAL_SEEDS:
         raise ValueError(f"dival_ellipses part: expected one of {', '.join(DIVAL_SEEDS)}, got {part!r}")
@@ -152,9 +144,7 @@ def _shaped(random: np.random.Generator, value: Array, reach: float) -> Array:
     )
 
 
-def _images(
-    draw: Callable[[np.random.Generator], Array], n: int, seed: int, size: int, start: int
-) -> Tensor:
+def _images(draw: Callable[[np.random.Generator], Array], n: int, seed: int, size: int, start: int) -> Tensor:
     images = np.zeros((n, _checked_size(size), size), np.float32)
     for i, image in enumerate(images):
         rasterise(draw(np.random.default_rng((seed, start + i))), image)

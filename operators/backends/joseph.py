@@ -1,0 +1,185 @@
+"""The Joseph projector on the CPU: our own numba kernels, all cores, exact adjoint, float32 and float64.
+
+Eight results share one computed position: the lanes of a vector are eight images, or the eight turned and
+mirrored copies of one image (`lanes.py`), stored channels-last in lines with a zero border, so that a sample
+is two loads without a branch. A thread of the adjoint owns lines of the padded image and scatters into these
+only: no atomics, and the same sum in the same order whatever the number of threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..geometry import Geometry
+from . import joseph_kernels as kernels
+from .lanes import Lanes, by_image, by_symmetry
+from .rays import ray_table
+from .pool import available, share
+from .vector import LANES
+
+CHUNK = 64  # bins of one piece of work
+_SERIAL = 50_000  # samples below which waking a thread costs more than it saves
+_KEPT = 2**26  # [bytes] work space that a thread keeps
+_of_thread = threading.local()
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What the kernels need of one geometry, one way to deal lanes and one dtype.
+
+    tables : start (shifted by the border), slope, weight, first, last, each (groups, bins)
+    chunks : (chunks, 4): group, first and last bin, transposed
+    back : (symmetries, 2, 3): pixel (row, column) of x lies at back @ (1, row, column) in the padded copies
+    """
+
+    lanes: Lanes
+    tables: tuple[NDArray[Any], ...]
+    chunks: NDArray[np.int64]
+    back: NDArray[np.int64]
+    image_shape: tuple[int, int]
+    samples: int
+
+
+def project(x: Tensor, geometry: Geometry) -> Tensor:
+    """A x: (batch, ny, nx) -> (batch, views, bins)."""
+    y = torch.empty((len(x), *geometry.sinogram_shape), dtype=x.dtype)
+    _passes(_forward, x, y, geometry)
+    return y
+
+
+def backproject(y: Tensor, geometry: Geometry) -> Tensor:
+    """A*y: (batch, views, bins) -> (batch, ny, nx)."""
+    x = torch.empty((len(y), *geometry.image_shape), dtype=y.dtype)
+    _passes(_adjoint, y, x, geometry)
+    return x
+
+
+def _passes(one: Any, source: Tensor, target: Tensor, geometry: Geometry) -> None:
+    """A pass takes as many images as fit the lanes; every thread runs passes of its own, the last ones together."""
+    plan = _plan(geometry, _best(geometry, len(source)), source.dtype)
+    per_pass = LANES // plan.lanes.symmetries
+    passes = -(-len(source) // per_pass)
+    threads = available() if plan.samples * passes > _SERIAL else 1
+    source_array = source.detach().resolve_neg().contiguous().numpy().reshape(len(source), -1)
+    target_array = target.numpy().reshape(len(target), -1)
+
+    def run(k: int, threads: int = 1) -> None:
+        images = slice(k * per_pass, (k + 1) * per_pass)
+        one(plan, source_array[images], target_array[images], threads)
+
+    whole = passes - passes % threads
+    share(run, whole, threads)
+    for k in range(whole, passes):
+        run(k, threads)
+
+
+def _forward(plan: Plan, x: NDArray[Any], y: NDArray[Any], threads: int) -> None:
+    copies, (ny, nx) = _work_space(plan, x.dtype), plan.image_shape
+    pieces = 1 if threads == 1 else 4 * threads
+    start, slope, weight, first, last = plan.tables
+    lanes = plan.lanes
+
+    def pack(k: int) -> None:
+        kernels.pack(x, copies, lanes.image, ny, nx, k, pieces)
+
+    def project(k: int) -> None:
+        kernels.project(
+            copies, y, lanes.base, lanes.step, lanes.count, plan.chunks,
+            start, slope, weight, first, last, ny, nx, k, pieces,
+        )  # fmt: skip
+
+    share(pack, pieces, threads)
+    share(project, pieces, threads)
+
+
+def _adjoint(plan: Plan, y: NDArray[Any], x: NDArray[Any], threads: int) -> None:
+    copies, (ny, nx) = _work_space(plan, x.dtype), plan.image_shape
+    pieces = 1 if threads == 1 else 4 * threads
+    start, slope, weight, first, last = plan.tables
+    lanes = plan.lanes
+    values = np.empty((*start.shape, LANES), x.dtype)
+
+    def spread(k: int) -> None:
+        kernels.spread(y, values, lanes.base, lanes.step, lanes.count, weight, k, pieces)
+
+    def scatter(k: int) -> None:
+        kernels.scatter(values, copies, plan.chunks, start, slope, first, last, ny, nx, k, pieces)
+
+    def collect(k: int) -> None:
+        kernels.collect(copies, x, plan.back, ny, nx, k, pieces)
+
+    share(spread, pieces, threads)
+    share(scatter, pieces, threads)
+    share(collect, pieces, threads)
+
+
+def _work_space(plan: Plan, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Room for the padded copies and the padded transposed copies, (2, pixels, lanes); kept by the thread."""
+    ny, nx = plan.image_shape
+    shape = (2, max(ny * (nx + 3), nx * (ny + 3)), LANES)
+    needed = int(np.prod(shape)) * dtype.itemsize
+    room = getattr(_of_thread, "room", None)
+    if room is None or room.nbytes < needed:
+        room = np.empty(needed, np.uint8)
+        if needed <= _KEPT:
+            _of_thread.room = room
+    return room[:needed].view(dtype).reshape(shape)
+
+
+def _best(geometry: Geometry, batch: int) -> Lanes:
+    """The dealing with the least work for this batch."""
+    ways = (by_symmetry(geometry), by_image(geometry))
+    return min(ways, key=lambda way: -(-batch * way.symmetries // LANES) * len(way.leader) * way.bins)
+
+
+@lru_cache(maxsize=32)
+def _plan(geometry: Geometry, lanes: Lanes, dtype: torch.dtype) -> Plan:
+    table, (ny, nx) = ray_table(geometry), geometry.image_shape
+    real = torch.empty(0, dtype=dtype).numpy().dtype
+    used = (lanes.leader, slice(0, lanes.bins))
+    first, last = table.first[used], table.last[used]
+    chunks = []
+    for g, transposed in enumerate(table.transposed[used]):
+        edges = (np.flatnonzero(np.diff(transposed)) + 1).tolist()
+        for a, b in zip([0, *edges], [*edges, lanes.bins], strict=True):
+            chunks += [(g, d, min(d + CHUNK, b), int(transposed[a])) for d in range(a, b, CHUNK)]
+    return Plan(
+        lanes=lanes,
+        tables=(
+            (table.start[used] + 1).astype(real),  # column 0 of a copy is its border
+            table.slope[used].astype(real),
+            table.weight[used].astype(real),
+            first,
+            last,
+        ),
+        chunks=np.array(chunks),
+        back=_back(lanes, ny, nx),
+        image_shape=(ny, nx),
+        samples=int((last - first).sum()),
+    )
+
+
+def _back(lanes: Lanes, ny: int, nx: int) -> NDArray[np.int64]:
+    """Where pixel (row, column) of x lies in the two padded copies of every lane, (symmetries, 2, 3)."""
+    row, column = np.arange(ny)[:, None], np.arange(nx)
+    result = np.zeros((lanes.symmetries, 2, 3), np.int64)
+    for s, (origin, down, right) in enumerate(lanes.image):
+        position = np.empty((2, ny * nx), np.int64)
+        pixel = (origin + row * down + column * right).ravel()
+        position[0, pixel] = (row * (nx + 3) + column + 1).ravel()
+        position[1, pixel] = (column * (ny + 3) + row + 1).ravel()
+        grid = position.reshape(2, ny, nx)
+        result[s, :, 0] = grid[:, 0, 0]
+        if ny > 1:
+            result[s, :, 1] = grid[:, 1, 0] - grid[:, 0, 0]
+        if nx > 1:
+            result[s, :, 2] = grid[:, 0, 1] - grid[:, 0, 0]
+    return result

@@ -1,0 +1,59 @@
+"""AUTOMAP: full layers from all data to all pixels, then convolutions."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+
+class Automap(nn.Module):
+    """y -> full, tanh -> full -> (ny, nx) -> 5×5, ReLU -> 5×5, ReLU -> transposed 7×7.
+
+    Zhu, Liu, Rosen, Rosen, Nature 555 (2018). The scanner's geometry is learned, not given. The full layers
+    have n_data·hidden + hidden·ny·nx weights; with `rank` each is the product of two of that rank.
+
+    Parameters
+    ----------
+    n_data : numbers in one image's data (real and imaginary parts count twice)
+    shape : (ny, nx) of the image
+    hidden : width of the first full layer; None for ny·nx, as in the paper
+    features : width of the convolutions
+    rank : of the full layers; None for full rank, as in the paper
+
+    y : (batch, n_data) -> image (batch, ny, nx) and the last features (batch, features, ny, nx), whose L1
+    norm the paper penalises
+    """
+
+    def __init__(
+        self,
+        n_data: int,
+        shape: tuple[int, int],
+        hidden: int | None = None,
+        features: int = 64,
+        rank: int | None = None,
+    ):
+        super().__init__()
+        self.shape = shape
+        hidden = hidden or math.prod(shape)
+        self.full = nn.Sequential(
+            *_full(n_data, hidden, rank), nn.Tanh(), *_full(hidden, math.prod(shape), rank)
+        )
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(1, features, 5, padding=2),
+            nn.ReLU(),
+            nn.Conv2d(features, features, 5, padding=2),
+            nn.ReLU(),
+        )
+        self.last = nn.ConvTranspose2d(features, 1, 7, padding=3)
+
+    def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.full(y).unflatten(-1, self.shape)
+        features = self.convolutions(x[:, None])
+        return self.last(features)[:, 0], features
+
+
+def _full(inside: int, outside: int, rank: int | None) -> list[nn.Module]:
+    if rank is None:
+        return [nn.Linear(inside, outside)]
+    return [nn.Linear(inside, rank, bias=False), nn.Linear(rank, outside)]

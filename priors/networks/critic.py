@@ -1,0 +1,45 @@
+"""A critic: one number for an image, low for images as they should be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+
+class Critic(nn.Module):
+    """Ψ(x): 5×5 convolutions, then two full layers, to one number per image.
+
+    Lunz, Öktem, Schönlieb, NeurIPS 2018: widths 16, 32, 32, 64, 64, 128 (the last four but one in each pair
+    halve the image: strides 1, 1, 2, 2, 2, 2), leaky ReLU 0.1, full layer of 256.
+
+    Parameters
+    ----------
+    shape : (ny, nx) of the images, which the full layer is made for
+    channels, strides : of the convolutions
+    hidden : width of the full layer
+
+    x : (batch, ny, nx) -> (batch,)
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        channels: Sequence[int] = (16, 32, 32, 64, 64, 128),
+        strides: Sequence[int] = (1, 1, 2, 2, 2, 2),
+        hidden: int = 256,
+    ):
+        super().__init__()
+        layers: list[nn.Module] = []
+        inside, (ny, nx) = 1, shape
+        for outside, stride in zip(channels, strides, strict=True):
+            layers += [nn.Conv2d(inside, outside, 5, stride, padding=2), nn.LeakyReLU(0.1)]
+            inside, ny, nx = outside, math.ceil(ny / stride), math.ceil(nx / stride)
+        self.convolutions = nn.Sequential(*layers)
+        self.full = nn.Sequential(
+            nn.Linear(inside * ny * nx, hidden), nn.LeakyReLU(0.1), nn.Linear(hidden, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.full(self.convolutions(x[:, None]).flatten(1))[:, 0]

@@ -1,0 +1,221 @@
+"""Weights on disk: safetensors with a JSON card beside them. No pickles, nothing half written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .base import Reconstructor
+
+FORMAT = 1
+KEYS = {"format", "method", "version", "config", "trained_for", "training", "scores", "licence", "weights"}
+ZOO = Path(__file__).parent / "zoo"
+
+
+def save(
+    method: Reconstructor, path: str | Path, *, half: bool = False, scores: Mapping[str, float] | None = None
+) -> Path:
+    """Write `path`.safetensors and `path`.json, each whole or not at all; the card carries the weights' hash.
+
+    half : store weights in float16; they are float32 again when loaded
+    scores : on the validation images, by name with unit; written on the card
+    """
+    learned = _learned(type(method))
+    if method.trained_for is None:  # type: ignore[attr-defined]
+        raise ValueError(f"{type(method).__name__}.save: nothing learned yet: call fit(data) first")
+    weights = {k: _stored(v, half) for k, v in method.state_dict().items()}
+    file = _stem(path).with_suffix(".safetensors")
+    content = write_tensors(file, weights)
+    card = {
+        "format": FORMAT,
+        "method": learned.name,
+        "version": _version(),
+        "config": asdict(method.config),  # type: ignore[attr-defined]
+        "trained_for": asdict(method.trained_for),  # type: ignore[attr-defined]
+        "training": dict(method.record),  # type: ignore[attr-defined]
+        "scores": dict(scores or {}),
+        "licence": "BSD-3-Clause",
+        "weights": {
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "dtype": "float16" if half else "float32",
+            "parameters": sum(p.numel() for p in method.parameters()),
+        },
+    }
+    _replace(file.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
+    return file
+
+
+def load(cls: type[Reconstructor], path: str | Path) -> Reconstructor:
+    """The method written by `save`; ValueError if the file is not one, or is of another method than `cls`."""
+    from .base import METHODS
+
+    file = _stem(path).with_suffix(".safetensors")
+    card = read_card(file.with_suffix(".json"))
+    if card["method"] not in METHODS:
+        raise ValueError(f"{file.stem}: there is no method {card['method']!r} in this version")
+    learned = _learned(METHODS[card["method"]])
+    if not issubclass(learned, cls):
+        raise ValueError(f"{file.stem} holds {learned.__name__}, not {cls.__name__}: {learned.__name__}.load")
+    if hashlib.sha256(file.read_bytes()).hexdigest() != _entry(card, "weights").get("sha256"):
+        raise ValueError(f"{file}: the weights are not those of their card; one of the two is damaged")
+    tensors, _ = read_tensors(file)
+    method = learned(_config(learned, card["config"]))
+    with torch.device("meta"):
+        method.build(_trained_for(card["trained_for"]))
+    _check_shapes(file, method.state_dict(), tensors)
+    method.load_state_dict(
+        {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, assign=True
+    )
+    method.record = _entry(card, "training")
+    method.requires_grad_(False).eval()
+    return method
+
+
+def pretrained(cls: type[Reconstructor], problem: str) -> Reconstructor:
+    """The shipped weights of `cls` for a built-in problem, by name as "ellipses-small"."""
+    stem = f"{_learned(cls).name}-{problem}"
+    if not re.fullmatch(r"[a-z0-9-]+", problem) or not (ZOO / f"{stem}.safetensors").exists():
+        have = sorted(f.stem.removeprefix(f"{cls.name}-") for f in ZOO.glob(f"{cls.name}-*.safetensors"))
+        raise ValueError(
+            f"{cls.__name__}.pretrained({problem!r}): no such weights are shipped; there are "
+            f"{', '.join(map(repr, have)) or 'none'} for this method. Train your own: {cls.__name__}().fit(data)"
+        )
+    return load(cls, ZOO / stem)
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The JSON card at `path`, with every key there and none unknown."""
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path}: not a readable JSON card ({error})") from None
+    _check_keys(str(path), card, KEYS)
+    if card["format"] != FORMAT:
+        raise ValueError(f"{path}: format {card['format']!r}, this version reads {FORMAT}")
+    return card
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any] | None = None
+) -> bytes:
+    """Write tensors and a JSON header to one safetensors file, whole or not at all; returns its content."""
+    from safetensors.torch import save as to_bytes
+
+    contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    content = to_bytes(contiguous, {"json": json.dumps(header or {})})
+    _replace(path, content)
+    return content
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and header of a file by `write_tensors`; ValueError if it is damaged or something else."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (no iterator)
+            header = json.loads((file.metadata() or {}).get("json", "{}"))
+    except (SafetensorError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path}: not a whole safetensors file ({error})") from None
+    if not isinstance(header, dict):
+        raise ValueError(f"{path}: its header is not a JSON object")
+    bad = [k for k, v in tensors.items() if v.is_floating_point() and not bool(torch.isfinite(v).all())]
+    if bad:
+        raise ValueError(f"{path}: NaN or inf in {bad[0]}")
+    return tensors, header
+
+
+def fingerprint(text: str) -> str:
+    """Sixteen hexadecimal digits that tell one geometry from another."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _learned(cls: type[Reconstructor]) -> Any:
+    from .learned import Learned
+
+    if not issubclass(cls, Learned):
+        raise ValueError(
+            f"{cls.__name__} has nothing learned to save or load: construct it from its arguments"
+        )
+    return cls
+
+
+def _config(cls: Any, values: Any) -> Any:
+    _check_keys(f"{cls.__name__} config", values, {f.name for f in fields(cls.Config)})
+    try:
+        return cls.Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    except TypeError as error:
+        raise ValueError(f"{cls.__name__} config: {error}") from None
+
+
+def _trained_for(values: Any) -> Any:
+    from .learned import TrainedFor
+
+    _check_keys("card trained_for", values, {f.name for f in fields(TrainedFor)})
+    return TrainedFor(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _entry(card: Mapping[str, Any], key: str) -> dict[str, Any]:
+    if not isinstance(card[key], dict):
+        raise ValueError(f"card {key}: expected an object, got {card[key]!r}")
+    return card[key]
+
+
+def _check_keys(what: str, values: Any, wanted: set[str]) -> None:
+    if not isinstance(values, dict):
+        raise ValueError(f"{what}: expected a JSON object, got {type(values).__name__}")
+    if set(values) != wanted:
+        missing, unknown = sorted(wanted - set(values)), sorted(set(values) - wanted)
+        raise ValueError(f"{what}: missing {missing}, unknown {unknown}")
+
+
+def _check_shapes(file: Path, wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:
+    if set(wanted) != set(got):
+        missing, unknown = sorted(set(wanted) - set(got)), sorted(set(got) - set(wanted))
+        raise ValueError(f"{file}: missing weights {missing[:3]}, unknown weights {unknown[:3]}")
+    for key, tensor in wanted.items():
+        if tensor.shape != got[key].shape:
+            raise ValueError(
+                f"{file}: {key} should have shape {tuple(tensor.shape)}, has {tuple(got[key].shape)}"
+            )
+
+
+def _stored(tensor: Tensor, half: bool) -> Tensor:
+    return tensor.half() if half and tensor.is_floating_point() else tensor
+
+
+def _stem(path: str | Path) -> Path:
+    path = Path(path)
+    return path.with_suffix("") if path.suffix in (".safetensors", ".json") else path
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("hybrid-recon")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _replace(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

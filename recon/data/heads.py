@@ -1,0 +1,147 @@
+"""Random heads: skull, ears, brain, ventricles, sinus and petrous bones with the values of CT.
+
+After the FORBILD head phantom (Lauritsch & Bruder, 1998), in two dimensions and with everything varied.
+Piecewise constant; the slow variation of the brain is a few wide ellipses of ±2 HU.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .ellipses import Ellipse, Ellipses
+
+MU_WATER = 0.0206  # [1/mm] at 60 keV
+
+
+def random_head(seed: int, mu_water: float = MU_WATER) -> Ellipses:
+    """A transaxial head, anterior at the top (+y), attenuation [1/mm]; it fits into a field of 220 mm.
+
+        μ = μ_water (1 + HU/1000)
+
+    Scalp −20…30 HU, compact bone 900…1500, diploë 400…800, brain 28…38, liquor 5…12, air −1000; two to five
+    lesions of ±4…20 HU and 2…6 mm. About 150 × 190 mm, turned by up to 10° and shifted by up to 4 mm.
+
+    seed : one head a seed
+    mu_water : attenuation of water [1/mm]
+    """
+    head = _Head(np.random.default_rng(seed), mu_water)
+    head.skull()
+    head.brain()
+    head.lesions()
+    if head.random.random() < 0.6:
+        head.sinus()
+    if head.random.random() < 0.5:
+        head.petrous_bones()
+    return head.placed()
+
+
+class _Head:
+    """Ellipses drawn one after another; `add` takes what a region measures and what lay there before."""
+
+    def __init__(self, random: np.random.Generator, mu_water: float):
+        self.random, self.mu_water = random, mu_water
+        self.ellipses: list[Ellipse] = []
+        self.width, self.height = random.uniform(72, 79), random.uniform(90, 98)
+        self.brain_hu = random.uniform(30, 36)
+
+    def add(
+        self,
+        hu: float,
+        over: float,
+        semi_axes: tuple[float, float],
+        centre: tuple[float, float] = (0.0, 0.0),
+        angle: float = 0.0,
+    ) -> None:
+        self.ellipses.append(Ellipse(self.mu_water * (hu - over) / 1000, semi_axes, centre, angle))
+
+    def within(self, low: float, high: float) -> float:
+        return float(self.random.uniform(low, high))
+
+    def skull(self) -> None:
+        compact, scalp, thickness = self.within(900, 1500), self.within(-20, 30), self.within(4, 7)
+        layers = [
+            (scalp, 0.0),
+            (compact, thickness),
+            (self.within(400, 800), thickness + self.within(1.5, 2.5)),
+            (compact, thickness + self.within(4, 6)),
+            (self.within(5, 12), thickness + self.within(7, 8.5)),
+        ]
+        below = -1000.0
+        for hu, inset in layers:
+            self.add(hu, below, (self.width - inset, self.height - inset))
+            below = hu
+        self.inner, self.liquor, self.compact = layers[-1][1], below, compact
+        for side in (-1, 1):
+            ear, y = (self.within(2, 3.5), self.within(10, 15)), -self.within(5, 20)
+            x = self.width * math.sqrt(1 - (y / self.height) ** 2) + ear[0]
+            self.add(scalp, -1000, ear, (side * x, y), side * self.within(0, 0.2))
+
+    def brain(self) -> None:
+        inset = self.inner + self.within(1, 3)
+        self.axes = self.width - inset, self.height - inset
+        self.add(self.brain_hu, self.liquor, self.axes)
+        for side in (-1, 1):
+            white = self.axes[0] * self.within(0.3, 0.38), self.axes[1] * self.within(0.6, 0.72)
+            lean = side * self.within(-0.1, 0.1)
+            self.add(-self.within(4, 8), 0, white, (side * self.axes[0] * self.within(0.42, 0.48), 0.0), lean)
+            ventricle = self.within(4, 9), self.within(18, 32)
+            place = side * self.within(11, 16), self.within(-8, 12)
+            self.add(self.liquor, self.brain_hu, ventricle, place, side * self.within(0.1, 0.4))
+            nucleus = side * self.within(20, 28), self.within(-8, 8)
+            self.add(self.within(3, 6), 0, (self.within(6, 9), self.within(9, 14)), nucleus, side * -0.3)
+        self.add(self.within(10, 25), 0, (self.within(0.6, 1.0), self.axes[1] * 0.96))
+        self.add(self.liquor, self.brain_hu, (self.within(1.5, 3), self.within(6, 12)), (0.0, -12.0))
+        for _ in range(6):
+            size = self.within(20, 45), self.within(20, 45)
+            self.add(self.within(-2, 2), 0, size, self.inside(0.3), self.within(0, math.pi))
+
+    def lesions(self) -> None:
+        for _ in range(self.random.integers(2, 6)):
+            contrast = self.within(4, 20) * self.random.choice([-1.0, 1.0])
+            size = self.within(2, 6), self.within(2, 6)
+            self.add(contrast, 0, size, self.inside(0.75), self.within(0, math.pi))
+        if self.random.random() < 0.4:
+            self.add(self.within(80, 200), 0, (1.5, self.within(1.0, 2.0)), self.inside(0.4))
+
+    def sinus(self) -> None:
+        """Air cells of the frontal bone, with their own bone behind them."""
+        bone = self.within(14, 20), self.within(6, 8)
+        y = self.height - self.inner - bone[1]
+        self.add(self.compact, self.brain_hu, bone, (0.0, y))
+        for side in (-1, 1):
+            size = self.within(3, 4.5), self.within(1.5, 2.2)
+            self.add(-1000, self.compact, size, (side * self.within(5.5, 7), y + self.within(-0.5, 0.5)))
+
+    def petrous_bones(self) -> None:
+        """Dense bone left and right behind the middle, with mastoid air cells."""
+        for side in (-1, 1):
+            x, y = side * self.axes[0] * self.within(0.6, 0.68), -self.within(18, 30)
+            bone = self.within(16, 20), self.within(5, 8)
+            angle = side * self.within(0.3, 0.6)
+            dense = self.within(1100, 1700)
+            self.add(dense, self.brain_hu, bone, (x, y), angle)
+            # four millimetres apart, so that no two cells overlap and none leaves the bone
+            for place in range(-10, 11, 4):
+                along, across = place + self.within(-0.5, 0.5), self.within(-1, 1)
+                spot = x + along * math.cos(angle), y + along * math.sin(angle) + across
+                self.add(self.within(-950, -300), dense, (self.within(0.8, 1.4), self.within(0.8, 1.4)), spot)
+
+    def inside(self, share: float) -> tuple[float, float]:
+        """A point in the middle `share` of the brain."""
+        radius, angle = share * math.sqrt(self.random.random()), self.within(0, 2 * math.pi)
+        return radius * self.axes[0] * math.cos(angle), radius * self.axes[1] * math.sin(angle)
+
+    def placed(self) -> Ellipses:
+        turn, shift = self.within(-0.17, 0.17), (self.within(-4, 4), self.within(-4, 4))
+        c, s = math.cos(turn), math.sin(turn)
+        return Ellipses(
+            Ellipse(
+                e.value,
+                e.semi_axes,
+                (c * e.centre[0] - s * e.centre[1] + shift[0], s * e.centre[0] + c * e.centre[1] + shift[1]),
+                e.angle + turn,
+            )
+            for e in self.ellipses
+        )

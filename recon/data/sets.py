@@ -1,0 +1,204 @@
+"""What a learned method learns from: pairs, or images and data that do not belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from operators import LinearOperator, NoiseModel, XRay
+from operators.geometry import Geometry
+
+from ..problem import Problem
+
+Pair = tuple[Problem, Tensor]
+Images = Callable[[Sequence[int]], Tensor]
+
+TRAIN, VALIDATION, TEST = 2**31, 0, 2**30
+
+
+class PairedData:
+    """Problems with their truths, all from one scanner.
+
+    train, validation    (problem, truth), batched: problem.y (n, *A.out_shape), truth (n, *A.in_shape)
+    batches(size, generator)   endless (problem, truth) of `size` different training images, at random
+    unpaired()                 the same images for a method that must not see pairs
+
+    What comes out of `batches` is decided by the generator alone: with its state restored, the rest is the
+    same.
+    """
+
+    name: str = "pairs"
+
+    def __init__(self, train: Pair, validation: Pair, name: str = "pairs"):
+        self.name = name
+        self._train, self._validation = _checked("train", *train), _checked("validation", *validation)
+        if train[0].A.out_shape != validation[0].A.out_shape:
+            raise ValueError(
+                f"PairedData: train and validation must come from one operator, "
+                f"got {train[0].A!r} and {validation[0].A!r}"
+            )
+
+    @property
+    def train(self) -> Pair:
+        return self._train
+
+    @property
+    def validation(self) -> Pair:
+        return self._validation
+
+    @property
+    def A(self) -> LinearOperator:
+        """The one operator of all of them."""
+        return self.validation[0].A
+
+    def batches(self, size: int, generator: torch.Generator) -> Iterator[Pair]:
+        problem, truth = self.train
+        while True:
+            index = torch.randperm(len(truth), generator=generator)[:size]
+            yield selected(problem, index), truth[index]
+
+    def unpaired(self) -> UnpairedData:
+        return UnpairedData(self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {self.A!r})"
+
+
+class SimulatedPairs(PairedData):
+    """Pairs simulated as they are asked for: x from a seeded generator, y = noise(A x) from a finer grid.
+
+    The image is drawn on a grid `images` chooses (a multiple of the geometry's), projected there with every
+    detector bin cut in `oversampling`, averaged to a bin as the noise model says, then drawn with the
+    image's own seed. The truth is the fine image averaged to the geometry's grid.
+
+    Parameters
+    ----------
+    geometry : of the scanner and the reconstruction grid
+    noise : law of the raw data
+    images : seeds -> (len(seeds), fine ny, fine nx), float32 [1/mm]
+    validation_size, test_size : images kept apart (seeds that no training batch has)
+    train_size : learn from this many images only; None for never the same image twice
+    oversampling : sub-bins per detector bin
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        noise: NoiseModel,
+        images: Images,
+        validation_size: int = 16,
+        test_size: int = 32,
+        train_size: int | None = None,
+        oversampling: int = 2,
+        name: str = "simulated",
+    ):
+        self.geometry, self.noise, self.images, self.name = geometry, noise, images, name
+        self.validation_size, self.test_size, self.train_size = validation_size, test_size, train_size
+        self.oversampling = oversampling
+
+    @cached_property
+    def operator(self) -> LinearOperator:
+        return XRay(self.geometry)
+
+    @property
+    def A(self) -> LinearOperator:
+        return self.operator
+
+    @cached_property
+    def validation(self) -> Pair:
+        return self.pairs(range(VALIDATION, VALIDATION + self.validation_size))
+
+    @cached_property
+    def test(self) -> Pair:
+        """(problem, truth) for the comparison; never trained or tuned on."""
+        return self.pairs(range(TEST, TEST + self.test_size))
+
+    @cached_property
+    def train(self) -> Pair:
+        """The training images, or the first 64 of them if they never end."""
+        return self.pairs(range(TRAIN, TRAIN + (self.train_size or 64)))
+
+    def batches(self, size: int, generator: torch.Generator) -> Iterator[Pair]:
+        if self.train_size is not None:
+            yield from super().batches(size, generator)
+        while True:
+            seeds = torch.randint(TRAIN, 2**32, (size,), generator=generator)
+            yield self.pairs(seeds.tolist())
+
+    @torch.no_grad()
+    def pairs(self, seeds: Sequence[int]) -> Pair:
+        """(problem, truth) of the images of these seeds."""
+        fine = self.images(list(seeds))
+        clean = self.noise.average(self._fine_operator(fine).unflatten(-1, (-1, self.oversampling)))
+        law = self.noise.at(clean)
+        y = law(clean, list(seeds))
+        ny, nx = self.geometry.image_shape
+        rows, columns = fine.shape[-2] // ny, fine.shape[-1] // nx
+        truth = fine.unflatten(-1, (nx, columns)).unflatten(-3, (ny, rows)).mean((-1, -3))
+        return Problem(self.A, y, law), truth
+
+    def _fine_operator(self, fine: Tensor) -> Tensor:
+        shape = (int(fine.shape[-2]), int(fine.shape[-1]))
+        if self._fine is None or self._fine.in_shape != shape:
+            self._fine = XRay(self.geometry.refined(shape, self.oversampling))
+        return self._fine(fine)
+
+    _fine: LinearOperator | None = None
+
+
+class UnpairedData:
+    """Images, and problems of other images: nobody can tell which truth belongs to which data.
+
+    batches(size, generator)   endless (problem, images): `size` problems, and `size` images drawn apart from
+                               them; with simulated pairs all 2·size images are fresh
+    validation                 (problem, truth) pairs, to score with, not to learn from
+    """
+
+    def __init__(self, pairs: PairedData):
+        self.pairs, self.name = pairs, pairs.name
+
+    @property
+    def A(self) -> LinearOperator:
+        return self.pairs.A
+
+    @property
+    def train(self) -> Pair:
+        """Problems of the first half of the training images, and the images of the second half."""
+        problem, truth = self.pairs.train
+        half = len(truth) // 2
+        return selected(problem, torch.arange(half)), truth[half : 2 * half]
+
+    @property
+    def validation(self) -> Pair:
+        return self.pairs.validation
+
+    def batches(self, size: int, generator: torch.Generator) -> Iterator[Pair]:
+        if isinstance(self.pairs, SimulatedPairs) and self.pairs.train_size is None:
+            for problem, truth in self.pairs.batches(2 * size, generator):
+                yield selected(problem, torch.arange(size)), truth[size:]
+        problem, images = self.train
+        while True:
+            data = torch.randperm(len(images), generator=generator)[:size]
+            others = torch.randperm(len(images), generator=generator)[:size]
+            yield selected(problem, data), images[others]
+
+    def __repr__(self) -> str:
+        return f"UnpairedData({self.pairs!r})"
+
+
+def selected(problem: Problem, index: Tensor) -> Problem:
+    """Some of a batched problem's images."""
+    return Problem(problem.A, problem.y[index], problem.noise.select(index))
+
+
+def _checked(name: str, problem: Problem, truth: Tensor) -> Pair:
+    wanted = (len(problem.y), *problem.A.in_shape)
+    if len(problem.batch) != 1 or tuple(truth.shape) != wanted:
+        raise ValueError(
+            f"PairedData {name}: expected y (n, {', '.join(map(str, problem.A.out_shape))}) and truth "
+            f"(n, {', '.join(map(str, problem.A.in_shape))}), got {tuple(problem.y.shape)} and {tuple(truth.shape)}"
+        )
+    return problem, truth

@@ -1,0 +1,158 @@
+"""What every learned method shares: configuration, scaling, fitting, the scanner it was made for."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from operators import LinearOperator
+
+from .base import Reconstructor
+from .checkpoints import fingerprint
+from .data.sets import PairedData, UnpairedData
+from .problem import Problem
+from .training import Progress, TrainingConfig, train
+
+
+@dataclass(frozen=True)
+class TrainedFor:
+    """The scanner and scale a method has learned; part of its card.
+
+    in_shape, out_shape : of the operator
+    operator, hash : its geometry in words (else the operator), and their fingerprint
+    norm : ‖A‖, by which operator and data are divided
+    image_scale : size of an image [its unit], by which images and data are divided
+    """
+
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    operator: str
+    hash: str
+    norm: float
+    image_scale: float
+
+
+class Learned(Reconstructor):
+    """A method with weights: x = scale · net(A / ‖A‖, y / (‖A‖ · scale)).
+
+    Operator and image are brought to size 1, so that one configuration fits every scanner and unit. Layers
+    are built by `fit`, or by `load`. A fitted method refuses data of other shapes, and of another geometry
+    of the same shapes unless `any_geometry` is set.
+
+    config : the method's frozen dataclass; single values may be given as keywords instead
+    record : how it was trained: data, seed, steps, seconds
+    """
+
+    Config: ClassVar[type[TrainingConfig]]
+
+    def __init__(self, config: Any = None, **changes: Any):
+        super().__init__()
+        self.config: Any = replace(config or self.Config(), **changes)
+        self.trained_for: TrainedFor | None = None
+        self.record: dict[str, Any] = {}
+        self.any_geometry = False
+
+    @abstractmethod
+    def build(self, scanner: TrainedFor) -> None:
+        """Make the layers, from the configuration's seed, and remember `scanner`."""
+
+    @abstractmethod
+    def apply_to(self, A: LinearOperator, y: Tensor) -> Tensor:
+        """Images of size 1, (n, *A.in_shape), from linear data divided by the image scale, (n, *A.out_shape)."""
+
+    def loss(self, problem: Problem, images: Tensor, generator: torch.Generator) -> Tensor:
+        """What `fit` lowers; by default mean (x − truth)² over the batch, at image scale 1."""
+        scale = self.scanner(problem).image_scale
+        return (self(problem) / scale - images / scale).square().mean()
+
+    def score(self, data: PairedData | UnpairedData) -> float:
+        """Mean PSNR [dB] over the validation images, data range max − min of each truth."""
+        problem, truth = data.validation
+        error = (self(problem) - truth).square().flatten(1).mean(1)
+        span = truth.flatten(1).amax(1) - truth.flatten(1).amin(1)
+        return float((10 * torch.log10(span**2 / error)).mean())
+
+    def forward(self, problem: Problem) -> Tensor:
+        scanner = self.scanner(problem)
+        like = next(self.parameters())
+        y = problem.linear.reshape(-1, *scanner.out_shape).to(like.dtype) / scanner.image_scale
+        if len(y) == 0:
+            return problem.y.new_zeros(*problem.batch, *scanner.in_shape)
+        x = self.apply_to(problem.A, y) * scanner.image_scale
+        return x.reshape(*problem.batch, *scanner.in_shape).to(problem.y.dtype)
+
+    def fit(
+        self,
+        data: PairedData | UnpairedData,
+        *,
+        minutes: float | None = None,
+        checkpoint: str | Path | None = None,
+        callback: Callable[[Progress], None] | None = None,
+    ) -> Self:
+        """Learn from `data`; see `recon.training.train` for the keywords."""
+        wanted = PairedData if self.data_kind == "paired" else UnpairedData
+        if not isinstance(data, wanted):
+            hint = "; use data.unpaired()" if isinstance(data, PairedData) else ""
+            raise ValueError(
+                f"{type(self).__name__}.fit data: expected {wanted.__name__}, got {type(data).__name__}{hint}"
+            )
+        generator = torch.Generator().manual_seed(self.config.seed)
+        images = next(data.batches(32, generator))[1]
+        self.build(_scanner(data.A, images))
+        progress = train(
+            self,
+            self.loss,
+            data,
+            self.config,
+            score=lambda: self.score(data),
+            minutes=minutes,
+            checkpoint=checkpoint,
+            callback=callback,
+        )
+        self.record = {
+            "data": data.name,
+            "kind": self.data_kind,
+            "seed": self.config.seed,
+            "steps": progress.step,
+            "seconds": round(progress.seconds, 1),
+            "threads": torch.get_num_threads(),
+            "validation": progress.scores[-1][1],
+        }
+        return self
+
+    def scanner(self, problem: Problem) -> TrainedFor:
+        """The scanner learned for, after making sure that `problem` is of it."""
+        name, scanner = type(self).__name__, self.trained_for
+        if scanner is None:
+            raise ValueError(
+                f"{name}: not trained: call fit(data), or use {name}.load(path) or {name}.pretrained(problem)"
+            )
+        if (problem.A.in_shape, problem.A.out_shape) != (scanner.in_shape, scanner.out_shape):
+            raise ValueError(
+                f"{name}: trained for images {scanner.in_shape} from data {scanner.out_shape}, got a problem "
+                f"with {problem.A.in_shape} from {problem.A.out_shape}: fit it to this one"
+            )
+        if not self.any_geometry and fingerprint(_words(problem.A)) != scanner.hash:
+            raise ValueError(
+                f"{name}: trained for {scanner.operator}, got {_words(problem.A)}, of the same shapes: fit it to "
+                "this one, or set any_geometry = True to try regardless"
+            )
+        return scanner
+
+
+def _scanner(A: LinearOperator, images: Tensor) -> TrainedFor:
+    words = _words(A)
+    scale = float(images.flatten(1).abs().amax(1).mean())
+    if not scale > 0:
+        raise ValueError("fit data: the training images are zero everywhere")
+    return TrainedFor(A.in_shape, A.out_shape, words, fingerprint(words), A.norm(), scale)
+
+
+def _words(A: LinearOperator) -> str:
+    return repr(getattr(A, "geometry", A))

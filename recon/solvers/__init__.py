@@ -1,0 +1,16 @@
+"""Solvers: generators of iterates, the start first; `run` decides when to stop."""
+
+from .algebraic import sart as sart
+from .algebraic import sirt as sirt
+from .algebraic import view_order as view_order
+from .conjugate import cg as cg
+from .conjugate import cgls as cgls
+from .descent import fista as fista
+from .descent import gradient_descent as gradient_descent
+from .iterate import Iterate as Iterate
+from .iterate import Trace as Trace
+from .iterate import run as run
+from .iterate import trace as trace
+from .primal_dual import pdhg as pdhg
+from .splitting import admm as admm
+from .splitting import douglas_rachford as douglas_rachford
