@@ -16,7 +16,7 @@ GEOMETRY = ParallelBeam((24, 20), 1.5, ANGLES, 41, 1.1, 0.2)
 def problem(batch=(), dtype=torch.float64):
     A = XRay(GEOMETRY)
     generator = torch.Generator().manual_seed(0)
-    x = torch.rand(*batch, *A.in_shape, dtype=torch.float64, generator=generator)
+    x = torch.rand(*batch, *A.in_shape, dtype=torch.float64, generator=generator) - 0.4
     y = A(x) + torch.randn(*batch, *A.out_shape, dtype=torch.float64, generator=generator)
     return Problem(A, y.to(dtype), Gaussian(1.0))
 
