@@ -60,11 +60,14 @@ class _Variation(Composed):
         order: list[Tensor] = []
         images = torch.arange(len(noisy), device=x.device)
         p = q = noisy.new_zeros(len(noisy), 2, *self.shape)
-        sigma, t, k = self.pixel_size**2 / 8, 1.0, 0
+        sigma, t, k = self.pixel_size**2 / 8, torch.ones_like(weight), 0
         while len(images):
-            k, t_old, p_old, t = k + 1, t, p, (1 + math.sqrt(1 + 4 * t * t)) / 2
+            k, t_old, p_old = k + 1, t, p
             p = self._dual_step(q, noisy - self.A.adjoint(q), sigma, weight)
-            q = p + (t_old - 1) / t * (p - p_old)
+            move = p - p_old
+            t_old = torch.where(inner(q - p, move, 3) > 0, 1.0, t)
+            t = (1 + torch.sqrt(1 + 4 * t_old * t_old)) / 2
+            q = p + spread((t_old - 1) / t, 3) * move
             if k % 10 and k < iterations:
                 continue
             z = noisy - self.A.adjoint(p)
@@ -75,7 +78,7 @@ class _Variation(Composed):
             if bool(done.any()):
                 result.append(z[done])
                 order.append(images[done])
-                images, noisy, weight, p, q = (v[~done] for v in (images, noisy, weight, p, q))
+                images, noisy, weight, p, q, t = (v[~done] for v in (images, noisy, weight, p, q, t))
         if not result:
             return x.clone()
         return torch.cat(result)[torch.cat(order).argsort()].reshape(x.shape)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from operators.backends.threads import kernel
+
+Array = NDArray[Any]
 
 ROWS = 16  # rows a thread takes at a time
 
@@ -47,7 +52,9 @@ row = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contrac
 
 
 @row
-def _isotropic_row(p0, p1, here, below, s, r, slack, q0, q1):  # noqa: ANN001
+def _isotropic_row(
+    p0: Array, p1: Array, here: Array, below: Array, s: float, r: float, slack: float, q0: Array, q1: Array
+) -> None:
     last, least = len(here) - 1, r * slack
     for i in range(last):
         u, v = p0[i] + s * (below[i] - here[i]), p1[i] + s * (here[i + 1] - here[i])
@@ -59,7 +66,9 @@ def _isotropic_row(p0, p1, here, below, s, r, slack, q0, q1):  # noqa: ANN001
 
 
 @row
-def _anisotropic_row(p0, p1, here, below, s, r, slack, q0, q1):  # noqa: ANN001
+def _anisotropic_row(
+    p0: Array, p1: Array, here: Array, below: Array, s: float, r: float, slack: float, q0: Array, q1: Array
+) -> None:
     last, inverse = len(here) - 1, 1 / slack
     for i in range(last):
         u, v = p0[i] + s * (below[i] - here[i]), p1[i] + s * (here[i + 1] - here[i])
@@ -69,7 +78,9 @@ def _anisotropic_row(p0, p1, here, below, s, r, slack, q0, q1):  # noqa: ANN001
 
 
 @row
-def _divergence_row(above, here, across, up, down, scale, out):  # noqa: ANN001
+def _divergence_row(
+    above: Array, here: Array, across: Array, up: float, down: float, scale: float, out: Array
+) -> None:
     last = len(here) - 1
     for i in range(1, last):
         out[i] = up * above[i] - down * here[i] + scale * (across[i - 1] - across[i])
@@ -80,7 +91,7 @@ def _divergence_row(above, here, across, up, down, scale, out):  # noqa: ANN001
 
 
 @kernel()
-def _isotropic(p, x, sigma, radius, slack, out):  # noqa: ANN001
+def _isotropic(p: Array, x: Array, sigma: Array, radius: Array, slack: Array, out: Array) -> None:
     n, ny, _ = x.shape
     tiles = (ny + ROWS - 1) // ROWS
     for tile in numba.prange(n * tiles):
@@ -92,7 +103,7 @@ def _isotropic(p, x, sigma, radius, slack, out):  # noqa: ANN001
 
 
 @kernel()
-def _anisotropic(p, x, sigma, radius, slack, out):  # noqa: ANN001
+def _anisotropic(p: Array, x: Array, sigma: Array, radius: Array, slack: Array, out: Array) -> None:
     n, ny, _ = x.shape
     tiles = (ny + ROWS - 1) // ROWS
     for tile in numba.prange(n * tiles):
@@ -104,7 +115,7 @@ def _anisotropic(p, x, sigma, radius, slack, out):  # noqa: ANN001
 
 
 @kernel()
-def _divergence(p, scale, out):  # noqa: ANN001
+def _divergence(p: Array, scale: float, out: Array) -> None:
     n, ny, _ = out.shape
     tiles = (ny + ROWS - 1) // ROWS
     for tile in numba.prange(n * tiles):

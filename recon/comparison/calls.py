@@ -36,7 +36,7 @@ class TooLongError(Exception):
 
 
 def call(method: Reconstructor, problem: Problem, timeout: float = math.inf) -> Outcome:
-    """x = method(problem) with its seconds and the calls of A and A*; a failure is an outcome as well."""
+    """X = method(problem) with its seconds and the calls of A and A*; a failure is an outcome as well."""
     before = problem.A.calls.copy()
     start = time.perf_counter()
     try:

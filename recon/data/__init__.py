@@ -6,12 +6,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .dicom import DicomImage as DicomImage
     from .dicom import example_head as example_head
     from .dicom import read_dicom as read_dicom
+    from .dival import dival_problem as dival_problem
     from .ellipses import Ellipse as Ellipse
     from .ellipses import Ellipses as Ellipses
     from .heads import random_head as random_head
     from .phantoms import shepp_logan as shepp_logan
+    from .phantoms import shepp_logan_ellipses as shepp_logan_ellipses
     from .random_ellipses import dival_ellipses as dival_ellipses
     from .random_ellipses import random_ellipses_2017 as random_ellipses_2017
     from .random_ellipses import random_ellipses_2018 as random_ellipses_2018
@@ -19,21 +22,26 @@ if TYPE_CHECKING:
     from .sets import SimulatedPairs as SimulatedPairs
     from .sets import UnpairedData as UnpairedData
     from .simulation import simulate as simulate
+    from .simulation import simulate_ellipses as simulate_ellipses
 
 _EXPORTS = {
+    "DicomImage": "dicom",
     "Ellipse": "ellipses",
     "Ellipses": "ellipses",
     "PairedData": "sets",
     "SimulatedPairs": "sets",
     "UnpairedData": "sets",
     "dival_ellipses": "random_ellipses",
+    "dival_problem": "dival",
     "example_head": "dicom",
     "random_ellipses_2017": "random_ellipses",
     "random_ellipses_2018": "random_ellipses",
     "random_head": "heads",
     "read_dicom": "dicom",
     "shepp_logan": "phantoms",
+    "shepp_logan_ellipses": "phantoms",
     "simulate": "simulation",
+    "simulate_ellipses": "simulation",
 }
 
 __all__ = sorted(_EXPORTS)

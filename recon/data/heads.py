@@ -1,4 +1,4 @@
-"""Random heads: skull, brain, ventricles, sinus and petrous bones with the values of CT, never two alike.
+"""Random heads: skull, ears, brain, ventricles, sinus and petrous bones with the values of CT.
 
 After the FORBILD head phantom (Lauritsch & Bruder, 1998), in two dimensions and with everything varied.
 Piecewise constant; the slow variation of the brain is a few wide ellipses of ±2 HU.
@@ -73,6 +73,10 @@ class _Head:
             self.add(hu, below, (self.width - inset, self.height - inset))
             below = hu
         self.inner, self.liquor, self.compact = layers[-1][1], below, compact
+        for side in (-1, 1):
+            ear, y = (self.within(2, 3.5), self.within(10, 15)), -self.within(5, 20)
+            x = self.width * math.sqrt(1 - (y / self.height) ** 2) + ear[0]
+            self.add(scalp, -1000, ear, (side * x, y), side * self.within(0, 0.2))
 
     def brain(self) -> None:
         inset = self.inner + self.within(1, 3)

@@ -62,7 +62,7 @@ def simulate_ellipses(
     dtype: torch.dtype = torch.float32,
     backend: str = "auto",
 ) -> tuple[Problem, Tensor]:
-    """As `simulate`, from exact line integrals: `oversampling` rays a bin and chords a row of the truth.
+    """As `simulate`, from exact line integrals of `oversampling` rays a bin and a truth sampled finer still.
 
     Returns the problem, y (views, bins), and the truth (ny, nx).
     """
@@ -71,7 +71,7 @@ def simulate_ellipses(
     rays = replace(geometry, n_bins=geometry.n_bins * oversampling, bin_size=size)
     finely = ellipses.line_integrals(rays).to(dtype)
     _check_sign(finely, noise, "line integrals")
-    truth = ellipses.rasterise(geometry.image_shape, geometry.pixel_size, oversampling).to(dtype)
+    truth = ellipses.rasterise(geometry.image_shape, geometry.pixel_size, 4 * oversampling).to(dtype)
     return _observed(finely, geometry, noise, seed, oversampling, backend), truth
 
 

@@ -40,9 +40,9 @@ def ssim(
 ) -> Tensor:
     """Mean of (2 μₓμₜ + c₁)(2 σₓₜ + c₂) / ((μₓ² + μₜ² + c₁)(σₓ² + σₜ² + c₂)), cᵢ = (kᵢ range)².
 
-    Wang et al., IEEE Trans. Image Process. 13 (2004) 600; k = 0.01 and 0.03. Local means over 7 × 7 pixels with the sample
-    covariance (n − 1), which is scikit-image's default; or, with `gaussian`, Wang's window of 11 × 11 pixels,
-    σ = 1.5, with the plain covariance. Averaged over the pixels whose whole window lies in the image.
+    Wang et al., IEEE Trans. Image Process. 13 (2004) 600; k = 0.01 and 0.03. Local means over 7 × 7 pixels
+    with the sample covariance (n − 1), which is scikit-image's default; or, with `gaussian`, Wang's window of
+    11 × 11 pixels, σ = 1.5, with the plain covariance. Averaged over pixels whose whole window lies inside.
 
     image, truth : (*batch, ny, nx), real
     data_range : a number or one per image, never guessed; the value depends on it strongly
