@@ -2,8 +2,9 @@
 
     x = Σ_v Δ_v W(v, x) (h ∗ [cos γ · w · y_v])(s(v, x))
 
-with the angular cells Δ_v, redundancy weights w that add to 1 over a ray and its conjugate, the ramp h and the
-back projection (`backends/pixel.py`) of Kak and Slaney, Principles of Computerized Tomographic Imaging (1988), ch. 3.
+with angular cells Δ_v, redundancy weights w that add to 1 over a ray and its conjugate, the ramp h and
+the back projection W (`backends/pixel.py`): Kak and Slaney, Principles of Computerized Tomographic Imaging
+(1988), ch. 3.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ WINDOWS = {
 class PixelBackprojection(LinearOperator):
     """(B q)(x) = Σ_v W(v, x) q_v(s(v, x)), sinogram to image, linear interpolation between bins.
 
-    W = 1 in parallel beam, (R/ℓ)² for a flat and (R/L)² for an arc detector, where R is source_to_centre, ℓ the
-    depth of the pixel along the central ray and L its distance from the source. Its adjoint is the exact transpose;
-    it is not the adjoint of `XRay`, which integrates along rays.
+    W = 1 in parallel beam, (R/ℓ)² for a flat and (R/L)² for an arc detector, where R is source_to_centre, ℓ
+    the depth of the pixel along the central ray and L its distance from the source. Its adjoint is its exact
+    transpose; it is not itself the adjoint of `XRay`, which integrates along rays.
     """
 
     def __init__(self, geometry: Geometry):
@@ -56,13 +57,12 @@ class PixelBackprojection(LinearOperator):
     @classmethod
     def examples(cls) -> list[PixelBackprojection]:
         """Small ones: odd and non-square images, offsets, every kind of detector."""
-        angles = [0.3 + 0.7 * k for k in range(9)]
-        fan = {"source_to_centre": 30.0, "source_to_detector": 47.0}
+        angles = tuple(0.3 + 0.7 * k for k in range(9))
         return [
             cls(ParallelBeam((7, 9), 1.3, angles, 11, 1.1)),
             cls(ParallelBeam((8, 5), 0.7, angles[::-1], 12, 0.5, offset=0.4)),
-            cls(FanBeam((9, 6), 1.3, angles, 13, 1.7, **fan, offset=-0.6)),
-            cls(FanBeam((6, 9), 1.3, angles, 12, 1.7, **fan, detector="arc", offset=0.3)),
+            cls(FanBeam((9, 6), 1.3, angles, 13, 1.7, 30.0, 47.0, "flat", offset=-0.6)),
+            cls(FanBeam((6, 9), 1.3, angles, 12, 1.7, 30.0, 47.0, "arc", offset=0.3)),
         ]
 
 
@@ -71,8 +71,8 @@ def ramp(
 ) -> Array:
     """H(f) = |f| · window(f / (frequency_scaling · f_N)), f_N = 1 / (2 bin_size); zero beyond the cut-off.
 
-    |f| is the transform of its samples h[0] = 1/(4τ²), h[odd k] = −1/(πkτ)², h[even k] = 0 (Kak and Slaney, eq. 3.61),
-    not a sampled |f|, whose zero at f = 0 lowers the image. Windows of r = f / cut-off: ram-lak 1,
+    |f| is the transform of h[0] = 1/(4τ²), h[odd k] = −1/(πkτ)², h[even k] = 0 (Kak and Slaney, ch. 3), not
+    a sampled |f|, whose zero at f = 0 lowers the image. Windows of r = f / cut-off: ram-lak 1,
     shepp-logan sin(πr/2)/(πr/2), cosine cos(πr/2), hamming 0.54 + 0.46 cos πr, hann ½ + ½ cos πr.
 
     Parameters
@@ -80,8 +80,8 @@ def ramp(
     n : bins of the projections to be filtered
     bin_size : τ [mm]
     filter : "ram-lak", "shepp-logan", "cosine", "hamming" or "hann"
-    frequency_scaling : cut-off as a fraction of the Nyquist frequency, in (0, 1]; the window is stretched to it
-    arc_step : angle between bins of an equiangular fan [rad]; its h is multiplied by (kα / sin kα)², eq. 3.108
+    frequency_scaling : cut-off as a fraction of the Nyquist frequency, in (0, 1]; windows are stretched to it
+    arc_step : angle α between bins of an equiangular fan [rad]; h[k] is multiplied by (kα / sin kα)²
 
     Returns
     -------
@@ -112,18 +112,19 @@ def fbp(
     frequency_scaling: float = 1.0,
     short_scan: bool | None = None,
 ) -> Tensor:
-    """X = Σ_v Δ_v W(v, x) (h ∗ [cos γ · w · y_v])(s(v, x)), the filtered back projection, in the units of x.
+    """x = Σ_v Δ_v W(v, x) (h ∗ [cos γ · w · y_v])(s(v, x)), the filtered back projection, in the units of x.
 
-    Linear and differentiable in y, any number of times. Angles may come in any order, begin anywhere and be unevenly
-    spaced: a view counts for its Voronoi cell, modulo π in parallel beam (so that [0, π) and [0, 2π) are both right),
-    modulo 2π in a full fan-beam scan. A gap more than twice as wide as the next is not filled: the scan is then a
-    short one, or a limited-angle one, where missing rays are taken as zero and nothing makes up for them.
+    Linear and differentiable in y, any number of times. Angles may come in any order, begin anywhere and be
+    unevenly spaced: a view counts for its Voronoi cell, modulo π in parallel beam, so that [0, π) and [0,
+    2π) are both right, and modulo 2π in a full fan-beam scan. A gap more than twice as wide as the next one
+    is not filled: that scan is a short one, or a limited-angle one, where rays that were not measured are
+    taken as zero.
 
-    A fan-beam scan over less than the full circle gets the weights of Parker (Med. Phys. 9 (1982) 254), widened to the
-    range there is (Silver, Med. Phys. 27 (2000) 773). Below π + fan angle, rays without a partner count fully and
-    those never measured are missing: a region of the image then shows limited-angle artefacts. A detector that is
-    off centre is weighted by Wang (Med. Phys. 29 (2002) 1634) where both conjugate rays are measured, if the
-    scan is a full circle or a short scan.
+    A fan-beam scan of less than the full circle gets the weights of Parker (Med. Phys. 9 (1982) 254),
+    widened to the range there is (Silver, Med. Phys. 27 (2000) 773). Below π + fan angle, rays without a
+    partner count fully, those never measured are missing, and a part of the image has limited-angle
+    artefacts. Where a detector off centre measures both of two conjugate rays, they share smoothly, as by
+    Wang (Med. Phys. 29 (2002) 1634); with views over the full circle it so sees up to its farther end.
 
     Parameters
     ----------
@@ -194,7 +195,7 @@ def redundancy(geometry: ParallelBeam | FanBeam, short_scan: bool | None = None)
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """weights (views, bins), the filter's response, and `before` bins added in front of a `geometry` that sees all."""
+    """Weights (views, bins), the filter's response, and the wider `geometry`, with `before` bins in front."""
 
     weights: Array
     response: Array
@@ -221,25 +222,28 @@ def _plan(
 def _widened(geometry: ParallelBeam | FanBeam) -> tuple[ParallelBeam | FanBeam, int]:
     """A detector that sees the whole image, and the bins added before it, at most n_bins a side.
 
-    Filtered projections do not end where the detector does: without their tails, weighting by redundancy is wrong.
+    Filtered projections do not end where the detector does: cut off there, a detector off centre goes wrong.
     """
-    radius = math.hypot(*geometry.extent) / 2
+    reach = math.hypot(*geometry.extent) / 2 / geometry.bin_size
+    room = math.inf
     if isinstance(geometry, FanBeam):
-        gamma = math.asin(radius / geometry.source_to_centre)
-        radius = geometry.source_to_detector * (gamma if geometry.detector == "arc" else math.tan(gamma))
+        D = geometry.source_to_detector / geometry.bin_size
+        gamma = math.asin(math.hypot(*geometry.extent) / 2 / geometry.source_to_centre)
+        reach = D * (gamma if geometry.detector == "arc" else math.tan(gamma))
+        # the last bin of an arc stays below 90°
+        room = math.ceil(D * math.pi / 2) - 1 if geometry.detector == "arc" else math.inf
     u, n = geometry.bins() / geometry.bin_size, geometry.n_bins
-    reach = radius / geometry.bin_size
-    before = min(max(math.ceil(reach + u[0]), 0), n)
-    after = min(max(math.ceil(reach - u[-1]), 0), n)
+    before = int(max(0, min(math.ceil(reach + u[0]), n, room + u[0])))
+    after = int(max(0, min(math.ceil(reach - u[-1]), n, room - u[-1])))
     offset = geometry.offset + (after - before) / 2 * geometry.bin_size
     return replace(geometry, n_bins=n + before + after, offset=offset), before
 
 
 def _cells(angles: tuple[float, ...], period: float, opened: bool = False) -> tuple[Array, Array, bool]:
-    """Voronoi cell of every angle on a circle, its distance from where the scan begins, and whether that closes.
+    """Voronoi cell of every angle on a circle, its distance from the scan's beginning, and whether it closes.
 
-    It does not close where one gap is more than twice the next one; the two views beside it then stand for as much on
-    that side as on the other. Views at one angle share its cell. `opened`: take the widest gap as not closed.
+    It does not close where one gap is more than twice the next one; the two views beside it then stand for as
+    much on that side as on the other. Views at one angle share its cell. `opened`: it never closes.
     """
     turn = np.asarray(angles) / period
     # 2⁻⁴⁰ turns are one angle
@@ -264,7 +268,7 @@ def _cells(angles: tuple[float, ...], period: float, opened: bool = False) -> tu
 
 
 def _taper(geometry: ParallelBeam | FanBeam) -> Array:
-    """d(±u): 0 beyond the detector's nearer end, rising as sin² over min(4 × the ends' difference, that end); (2, bins)."""
+    """d(u) and d(−u), (2, bins): a sin² rise at the nearer end, over four times the ends' difference."""
     u = geometry.bins()
     low, high = geometry.bin_size / 2 - u[0], geometry.bin_size / 2 + u[-1]
     near, excess = min(low, high), abs(high - low)

@@ -2,26 +2,124 @@
 
 from __future__ import annotations
 
+import difflib
+import importlib
+import importlib.util
+import math
+from collections.abc import Iterable
+from typing import Any, Self
+
+import torch
 from torch import Tensor
 
 from .base import LinearOperator
-from .geometry import Geometry
+from .geometry import FanBeam, Geometry, ParallelBeam
+
+BACKENDS = ("auto", "numba", "sparse", "astra")
+_MODULES = {"numba": "joseph", "sparse": "sparse", "astra": "astra"}
+_PLANNED = ("triton", "tomosipo")
+SMALL = 0  # [bytes]
 
 
 class XRay(LinearOperator):
-    """(A x)ᵣ = ∫ x along ray r [mm · 1/mm], by Joseph's interpolation."""
+    """(A x)ᵣ = ∫ x along ray r, dimensionless for x in 1/mm; (*batch, ny, nx) -> (*batch, views, bins).
+
+    Interpolated as by Joseph, IEEE Trans. Med. Imaging 1 (1982); A* is the transpose.
+
+    Parameters
+    ----------
+    geometry : ParallelBeam or FanBeam
+    backend : "numba", both cores of a CPU, float32 and float64;
+        "sparse", a remembered matrix, any device, up to 2 GiB;
+        "astra", float32, CPU or CUDA; fans by intersection lengths instead of Joseph's interpolation;
+        "auto", the fastest that fits: on a CPU "numba", on CUDA "astra" where it can, else "sparse".
+
+    Raises
+    ------
+    ValueError for an unknown backend, complex or half-precision input, and input that a backend cannot take.
+    """
 
     def __init__(self, geometry: Geometry, backend: str = "auto"):
         super().__init__()
+        if not isinstance(geometry, Geometry):
+            raise ValueError(
+                f"XRay geometry: expected ParallelBeam or FanBeam, got {type(geometry).__name__}"
+            )
+        _check_backend(backend)
         self.geometry, self.backend = geometry, backend
         self.in_shape, self.out_shape = geometry.image_shape, geometry.sinogram_shape
 
-    def _forward(self, x: Tensor) -> Tensor:
-        from .backends import joseph
+    @property
+    def adjoint_is_exact(self) -> bool:
+        """Whether A* is the transpose of A to rounding: not where ASTRA may run on CUDA."""
+        return self.backend in ("numba", "sparse") or not _astra_on_cuda()
 
-        return joseph.project(x, self.geometry)
+    def subset(self, views: slice | Iterable[int]) -> Self:
+        """The operator of some of the views, for ordered subsets."""
+        return type(self)(self.geometry.subset(views), self.backend)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return self._module(x).project(x, self.geometry)
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        from .backends import joseph
+        return self._module(y).backproject(y, self.geometry)
 
-        return joseph.backproject(y, self.geometry)
+    def _module(self, x: Tensor) -> Any:
+        if x.dtype not in (torch.float32, torch.float64):
+            hint = "project x.real and x.imag" if x.is_complex() else "use x.float()"
+            raise ValueError(f"{self!r} expects float32 or float64, got {x.dtype}: {hint}")
+        name = self.backend if self.backend != "auto" else self._fastest(x)
+        if name == "numba" and x.device.type != "cpu":
+            raise ValueError(
+                f"XRay backend 'numba' runs on the CPU, got a tensor on {x.device}: "
+                "use backend='auto', or x.cpu()"
+            )
+        return importlib.import_module(f".backends.{_MODULES[name]}", __package__)
+
+    def _fastest(self, x: Tensor) -> str:
+        if x.device.type == "cpu":
+            return "numba"
+        arc = isinstance(self.geometry, FanBeam) and self.geometry.detector == "arc"
+        return (
+            "astra" if x.is_cuda and x.dtype == torch.float32 and not arc and _astra_on_cuda() else "sparse"
+        )
+
+    def __repr__(self) -> str:
+        return f"XRay({self.geometry!r}, backend={self.backend!r})"
+
+    @classmethod
+    def examples(cls) -> list[Self]:
+        """Spacings of 0.3 to 3 pixels, odd and non-square images, offsets, few views, every backend."""
+        turn, half = (tuple(k * a / 6 for k in range(6)) for a in (2 * math.pi, math.pi))
+        scattered = (0.1, 1.3, 2.9, -4.0, 7.5)
+        geometries: list[Geometry] = [
+            ParallelBeam((9, 9), 1.0, half, n_bins=47, bin_size=0.3),
+            ParallelBeam((8, 11), 0.8, scattered, n_bins=20, bin_size=0.4, offset=0.3),
+            ParallelBeam((9, 9), 1.0, turn, n_bins=13, bin_size=1.0, offset=-0.25),
+            FanBeam((9, 9), 1.0, turn, 12, 1.7 * 2, 20.0, 40.0),
+            FanBeam((9, 9), 1.0, turn, 31, 0.5 * 2, 20.0, 40.0, detector="arc"),
+            FanBeam((7, 10), 1.0, scattered, 9, 3.0 * 1.5, 20.0, 30.0, detector="arc", offset=0.7),
+            FanBeam((10, 6), 2.0, (0.4,), 11, 2.0, 30.0, 30.0, offset=-1.0),
+        ]
+        backends = ["numba", "sparse"]
+        examples = [cls(g, b) for g in geometries for b in backends] + [cls(geometries[4])]
+        return examples
+
+
+def _check_backend(backend: str) -> None:
+    if backend in BACKENDS:
+        return
+    expected = ", ".join(map(repr, BACKENDS))
+    if backend in _PLANNED:
+        raise ValueError(
+            f"XRay backend: {backend!r} is not available in this version, expected one of {expected}"
+        )
+    near = difflib.get_close_matches(str(backend), BACKENDS, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"XRay backend: expected one of {expected}, got {backend!r}{hint}")
+
+
+def _astra_on_cuda() -> bool:
+    if not torch.cuda.is_available() or importlib.util.find_spec("astra") is None:
+        return False
+    return bool(importlib.import_module(".backends.astra", __package__).usable_on_cuda())

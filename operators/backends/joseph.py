@@ -1,217 +1,137 @@
-"""The Joseph projector on the CPU: our own numba kernels, both cores, exact adjoint, float32 and float64.
+"""The Joseph projector on the CPU: our own numba kernels, all cores, exact adjoint, float32 and float64.
 
 Eight results share one computed position: the lanes of a vector are eight images, or the eight turned and
-mirrored copies of one image (`lanes.py`), stored channels-last in rows with a zero border, so that a sample is
-two loads without a branch. A thread of the adjoint owns lines of the padded image and scatters into these
-only: no atomics, the same sum in the same order whatever the number of threads.
+mirrored copies of one image (`lanes.py`), stored channels-last in lines with a zero border, so that a sample
+is two loads without a branch. A thread of the adjoint owns lines of the padded image and scatters into these
+only: no atomics, and the same sum in the same order whatever the number of threads.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
-from types import FunctionType
 from typing import Any
 
-import numba
 import numpy as np
 import torch
-from numba import njit, prange
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ..geometry import Geometry
+from . import joseph_kernels as kernels
 from .lanes import Lanes, by_image, by_symmetry
 from .rays import ray_table
-from .vector import LANES, axpy, load, store, zero
+from .pool import available, share
+from .vector import LANES
 
 CHUNK = 64  # bins of one piece of work
-TILE = 16  # lines of one piece of work
-
-
-def forward(x, y, copies, image, base, step, count, chunks, start, slope, weight, first, last, lines, width):  # noqa: ANN001, ANN201
-    """Y = A x for the images of one pass; `copies` is work space (2, padded pixels, LANES)."""
-    for tr in range(2):
-        stride = width[tr] + 3
-        for j in prange(lines[tr]):
-            for i in range(stride):
-                r = np.uint64(j * stride + i)
-                for lane in range(LANES):
-                    copies[tr, r, lane] = 0
-            for i in range(width[tr]):
-                r = np.uint64(j * stride + i + 1)
-                for lane in range(image.shape[0]):
-                    copies[tr, r, lane] = x[
-                        image[lane, 0] + j * image[lane, 1 + tr] + i * image[lane, 2 - tr]
-                    ]
-    for c in prange(chunks.shape[0]):
-        g, d0, d1, tr = chunks[c]
-        stride = width[tr] + 3
-        q = copies[tr]
-        sums = np.zeros((d1 - d0, LANES), x.dtype)
-        for j0 in range(0, lines[tr], TILE):
-            for d in range(d0, d1):
-                ja, jb = max(j0, first[g, d]), min(j0 + TILE, last[g, d])
-                if ja >= jb:
-                    continue
-                s, m = start[g, d], slope[g, d]
-                left, right = load(sums, (d - d0) * LANES), zero(sums)
-                for j in range(ja, jb):
-                    p = s + x.dtype.type(j) * m
-                    i = np.int32(p)
-                    f = p - x.dtype.type(i)
-                    k = (j * stride + i) * LANES
-                    left = axpy(x.dtype.type(1) - f, load(q, k), left)
-                    right = axpy(f, load(q, k + LANES), right)
-                store(sums, (d - d0) * LANES, axpy(x.dtype.type(1), left, right))
-        for lane in range(base.shape[1]):
-            for d in range(d0, min(d1, count[g, lane])):
-                y[base[g, lane] + d * step[g, lane]] = sums[d - d0, lane] * weight[g, d]
-
-
-def adjoint(y, x, copies, back, base, step, count, chunks, start, slope, weight, first, last, lines, width):  # noqa: ANN001, ANN201
-    """X = A*y for the images of one pass."""
-    groups, bins = start.shape
-    values = np.empty((groups, bins, LANES), x.dtype)
-    for g in prange(groups):
-        values[g] = 0
-        for lane in range(base.shape[1]):
-            for d in range(count[g, lane]):
-                values[g, d, lane] = y[base[g, lane] + d * step[g, lane]] * weight[g, d]
-    tiles = (max(lines[0], lines[1]) + TILE - 1) // TILE
-    for k in prange(2 * tiles):
-        tr, j0 = k % 2, k // 2 * TILE
-        j1 = min(j0 + TILE, lines[tr])
-        stride = width[tr] + 3
-        q = copies[tr]
-        for r in range(j0 * stride, j1 * stride):
-            for lane in range(LANES):
-                q[r, lane] = 0
-        for c in range(chunks.shape[0]):
-            g, d0, d1, kind = chunks[c]
-            if kind != tr:
-                continue
-            for d in range(d0, d1):
-                ja, jb = max(j0, first[g, d]), min(j1, last[g, d])
-                if ja >= jb:
-                    continue
-                s, m = start[g, d], slope[g, d]
-                v = load(values, (g * bins + d) * LANES)
-                for j in range(ja, jb):
-                    p = s + x.dtype.type(j) * m
-                    i = np.int32(p)
-                    f = p - x.dtype.type(i)
-                    k = (j * stride + i) * LANES
-                    store(q, k, axpy(x.dtype.type(1) - f, v, load(q, k)))
-                    store(q, k + LANES, axpy(f, v, load(q, k + LANES)))
-    ny, nx = lines
-    for image in range(x.shape[0] // (ny * nx)):
-        for row in prange(ny):
-            for column in range(nx):
-                total = x.dtype.type(0)
-                for s in range(back.shape[0]):
-                    lane = image * back.shape[0] + s
-                    r = back[s, 0, 0] + row * back[s, 0, 1] + column * back[s, 0, 2]
-                    t = back[s, 1, 0] + row * back[s, 1, 1] + column * back[s, 1, 2]
-                    total += copies[0, np.uint64(r), lane] + copies[1, np.uint64(t), lane]
-                x[(image * ny + row) * nx + column] = total
-
-
-def _compiled(function: FunctionType, parallel: bool) -> Any:
-    """`function` in machine code, cached on disk under a name of its own."""
-    twin = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
-    twin.__qualname__ = f"{function.__name__}_{'parallel' if parallel else 'serial'}"
-    twin.__module__ = function.__module__
-    return njit(twin, parallel=parallel, cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
-
-
-KERNELS = {
-    (f.__name__, parallel): _compiled(f, parallel) for f in (forward, adjoint) for parallel in (True, False)
-}
-_lock = threading.Lock()
-_forked = False
-
-
-def _after_fork() -> None:
-    global _lock, _forked
-    _lock, _forked = threading.Lock(), True
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
-def _call(name: str, *arguments: Any) -> None:
-    """Run a kernel on as many threads as torch would use; on one after a fork, which numba's pool does not survive."""
-    threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
-    if threads == 1 or _forked:
-        KERNELS[name, False](*arguments)
-        return
-    with _lock:
-        before = numba.get_num_threads()
-        numba.set_num_threads(threads)
-        try:
-            KERNELS[name, True](*arguments)
-        finally:
-            numba.set_num_threads(before)
+_SERIAL = 50_000  # samples below which waking a thread costs more than it saves
+_KEPT = 2**26  # [bytes] work space that a thread keeps
+_of_thread = threading.local()
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Tables of one geometry, one way to deal lanes and one dtype, as the kernels take them."""
+    """What the kernels need of one geometry, one way to deal lanes and one dtype.
+
+    tables : start (shifted by the border), slope, weight, first, last, each (groups, bins)
+    chunks : (chunks, 4): group, first and last bin, transposed
+    back : (symmetries, 2, 3): pixel (row, column) of x lies at back @ (1, row, column) in the padded copies
+    """
 
     lanes: Lanes
+    tables: tuple[NDArray[Any], ...]
     chunks: NDArray[np.int64]
-    tables: tuple[Any, ...]
     back: NDArray[np.int64]
-    geometry: Geometry
-
-    @property
-    def images(self) -> int:
-        """Images of one pass."""
-        return LANES // self.lanes.symmetries
+    image_shape: tuple[int, int]
+    samples: int
 
 
 def project(x: Tensor, geometry: Geometry) -> Tensor:
     """A x: (batch, ny, nx) -> (batch, views, bins)."""
-    plan = _plan(geometry, _best(geometry, len(x)), x.dtype)
     y = torch.empty((len(x), *geometry.sinogram_shape), dtype=x.dtype)
-    _passes("forward", plan, x, y)
+    _passes(_forward, x, y, geometry)
     return y
 
 
 def backproject(y: Tensor, geometry: Geometry) -> Tensor:
     """A*y: (batch, views, bins) -> (batch, ny, nx)."""
-    plan = _plan(geometry, _best(geometry, len(y)), y.dtype)
     x = torch.empty((len(y), *geometry.image_shape), dtype=y.dtype)
-    _passes("adjoint", plan, y, x)
+    _passes(_adjoint, y, x, geometry)
     return x
 
 
-def _passes(name: str, plan: Plan, source: Tensor, target: Tensor) -> None:
+def _passes(one: Any, source: Tensor, target: Tensor, geometry: Geometry) -> None:
+    """A pass takes as many images as fit the lanes; every thread runs passes of its own, the last ones together."""
+    plan = _plan(geometry, _best(geometry, len(source)), source.dtype)
+    per_pass = LANES // plan.lanes.symmetries
+    passes = -(-len(source) // per_pass)
+    threads = available() if plan.samples * passes > _SERIAL else 1
     source_array = source.detach().resolve_neg().contiguous().numpy().reshape(len(source), -1)
     target_array = target.numpy().reshape(len(target), -1)
-    ny, nx = plan.geometry.image_shape
-    lanes, s = plan.lanes, plan.lanes.symmetries
-    for k in range(0, len(source), plan.images):
-        n = min(plan.images, len(source) - k)
-        of_lane, of_symmetry = np.repeat(np.arange(n), s), np.tile(np.arange(s), n)
-        image = lanes.image[of_symmetry] + of_lane[:, None] * np.array([ny * nx, 0, 0])
-        base = lanes.base[:, of_symmetry] + of_lane * plan.geometry.views * plan.geometry.n_bins
-        copies = np.empty((2, max(ny * (nx + 3), nx * (ny + 3)), LANES), source_array.dtype)
-        _call(
-            name,
-            source_array[k : k + n].ravel(),
-            target_array[k : k + n].ravel(),
-            copies,
-            image if name == "forward" else plan.back,
-            np.ascontiguousarray(base),
-            np.ascontiguousarray(lanes.step[:, of_symmetry]),
-            np.ascontiguousarray(lanes.count[:, of_symmetry]),
-            plan.chunks,
-            *plan.tables,
-        )
+
+    def run(k: int, threads: int = 1) -> None:
+        images = slice(k * per_pass, (k + 1) * per_pass)
+        one(plan, source_array[images], target_array[images], threads)
+
+    whole = passes - passes % threads
+    share(run, whole, threads)
+    for k in range(whole, passes):
+        run(k, threads)
+
+
+def _forward(plan: Plan, x: NDArray[Any], y: NDArray[Any], threads: int) -> None:
+    copies, (ny, nx) = _work_space(plan, x.dtype), plan.image_shape
+    pieces = 1 if threads == 1 else 4 * threads
+    start, slope, weight, first, last = plan.tables
+    lanes = plan.lanes
+
+    def pack(k: int) -> None:
+        kernels.pack(x, copies, lanes.image, ny, nx, k, pieces)
+
+    def project(k: int) -> None:
+        kernels.project(
+            copies, y, lanes.base, lanes.step, lanes.count, plan.chunks,
+            start, slope, weight, first, last, ny, nx, k, pieces,
+        )  # fmt: skip
+
+    share(pack, pieces, threads)
+    share(project, pieces, threads)
+
+
+def _adjoint(plan: Plan, y: NDArray[Any], x: NDArray[Any], threads: int) -> None:
+    copies, (ny, nx) = _work_space(plan, x.dtype), plan.image_shape
+    pieces = 1 if threads == 1 else 4 * threads
+    start, slope, weight, first, last = plan.tables
+    lanes = plan.lanes
+    values = np.empty((*start.shape, LANES), x.dtype)
+
+    def spread(k: int) -> None:
+        kernels.spread(y, values, lanes.base, lanes.step, lanes.count, weight, k, pieces)
+
+    def scatter(k: int) -> None:
+        kernels.scatter(values, copies, plan.chunks, start, slope, first, last, ny, nx, k, pieces)
+
+    def collect(k: int) -> None:
+        kernels.collect(copies, x, plan.back, ny, nx, k, pieces)
+
+    share(spread, pieces, threads)
+    share(scatter, pieces, threads)
+    share(collect, pieces, threads)
+
+
+def _work_space(plan: Plan, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Room for the padded copies and the padded transposed copies, (2, pixels, lanes); kept by the thread."""
+    ny, nx = plan.image_shape
+    shape = (2, max(ny * (nx + 3), nx * (ny + 3)), LANES)
+    needed = int(np.prod(shape)) * dtype.itemsize
+    room = getattr(_of_thread, "room", None)
+    if room is None or room.nbytes < needed:
+        room = np.empty(needed, np.uint8)
+        if needed <= _KEPT:
+            _of_thread.room = room
+    return room[:needed].view(dtype).reshape(shape)
 
 
 def _best(geometry: Geometry, batch: int) -> Lanes:
@@ -222,39 +142,44 @@ def _best(geometry: Geometry, batch: int) -> Lanes:
 
 @lru_cache(maxsize=32)
 def _plan(geometry: Geometry, lanes: Lanes, dtype: torch.dtype) -> Plan:
-    table = ray_table(geometry)
+    table, (ny, nx) = ray_table(geometry), geometry.image_shape
     real = torch.empty(0, dtype=dtype).numpy().dtype
-    use = (lanes.leader, slice(0, lanes.bins))
-    transposed = table.transposed[use]
+    used = (lanes.leader, slice(0, lanes.bins))
+    first, last = table.first[used], table.last[used]
     chunks = []
-    for g in range(len(lanes.leader)):
-        edges = np.flatnonzero(np.diff(transposed[g])) + 1
+    for g, transposed in enumerate(table.transposed[used]):
+        edges = (np.flatnonzero(np.diff(transposed)) + 1).tolist()
         for a, b in zip([0, *edges], [*edges, lanes.bins], strict=True):
-            chunks += [(g, d, min(d + CHUNK, b), int(transposed[g, a])) for d in range(a, b, CHUNK)]
-    ny, nx = geometry.image_shape
-    tables = (
-        (table.start[use] + 1).astype(real),  # the zero border is column 0
-        table.slope[use].astype(real),
-        table.weight[use].astype(real),
-        table.first[use],
-        table.last[use],
-        np.array([ny, nx]),
-        np.array([nx, ny]),
+            chunks += [(g, d, min(d + CHUNK, b), int(transposed[a])) for d in range(a, b, CHUNK)]
+    return Plan(
+        lanes=lanes,
+        tables=(
+            (table.start[used] + 1).astype(real),  # column 0 of a copy is its border
+            table.slope[used].astype(real),
+            table.weight[used].astype(real),
+            first,
+            last,
+        ),
+        chunks=np.array(chunks),
+        back=_back(lanes, ny, nx),
+        image_shape=(ny, nx),
+        samples=int((last - first).sum()),
     )
-    return Plan(lanes, np.array(chunks), tables, _back(lanes, ny, nx), geometry)
 
 
 def _back(lanes: Lanes, ny: int, nx: int) -> NDArray[np.int64]:
-    """(symmetries, 2, 3): where pixel (row, column) of x lies in the two padded copies, @ (1, row, column)."""
+    """Where pixel (row, column) of x lies in the two padded copies of every lane, (symmetries, 2, 3)."""
     row, column = np.arange(ny)[:, None], np.arange(nx)
-    result = np.empty((lanes.symmetries, 2, 3), np.int64)
+    result = np.zeros((lanes.symmetries, 2, 3), np.int64)
     for s, (origin, down, right) in enumerate(lanes.image):
         position = np.empty((2, ny * nx), np.int64)
-        of_copy = (origin + row * down + column * right).ravel()
-        position[0, of_copy] = (row * (nx + 3) + column + 1).ravel()
-        position[1, of_copy] = (column * (ny + 3) + row + 1).ravel()
-        position = position.reshape(2, ny, nx)
-        result[s, :, 0] = position[:, 0, 0]
-        result[s, :, 1] = position[:, 1, 0] - position[:, 0, 0] if ny > 1 else 0
-        result[s, :, 2] = position[:, 0, 1] - position[:, 0, 0] if nx > 1 else 0
+        pixel = (origin + row * down + column * right).ravel()
+        position[0, pixel] = (row * (nx + 3) + column + 1).ravel()
+        position[1, pixel] = (column * (ny + 3) + row + 1).ravel()
+        grid = position.reshape(2, ny, nx)
+        result[s, :, 0] = grid[:, 0, 0]
+        if ny > 1:
+            result[s, :, 1] = grid[:, 1, 0] - grid[:, 0, 0]
+        if nx > 1:
+            result[s, :, 2] = grid[:, 0, 1] - grid[:, 0, 0]
     return result

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from ..geometry import Geometry, ParallelBeam
 
-
 _SAME_ANGLE = 1e-11  # [rad]; rounding of any sensible formula for uniform angles, 1e-9 pixels at N = 256
 Integers = NDArray[np.int64]
 
@@ -49,7 +48,6 @@ class Lanes:
         return len(self.image)
 
 
-
 @lru_cache(maxsize=32)
 def by_image(geometry: Geometry) -> Lanes:
     """One image a lane, every view its own group."""
@@ -67,7 +65,7 @@ def by_symmetry(geometry: Geometry) -> Lanes:
 
 
 def _deal(geometry: Geometry, symmetries: list[tuple[int, bool]], halved: bool) -> Lanes:
-    """Gather views into orbits of `symmetries`; `halved`: a view is two slots, its bins and its reversed bins."""
+    """Gather views into orbits; `halved`: a view is two slots, its first bins and its reversed bins."""
     n = geometry.n_bins
     period = math.pi if halved else 2 * math.pi
     slots = _Slots(geometry.angles, period, halved)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import numba
 import numpy as np
@@ -25,8 +26,11 @@ from torch import Tensor
 from ..geometry import FanBeam, Geometry
 from .threads import kernel
 
+Array = NDArray[Any]
+
 PARALLEL, FLAT, ARC = 0, 1, 2
 BLOCK = 8
+ONE = np.uint32(1)
 
 
 @lru_cache(maxsize=32)
@@ -80,36 +84,70 @@ def _padded(q: Tensor) -> Tensor:
     return torch.nn.functional.pad(q.detach(), (1, 2))
 
 
-@numba.njit(inline="always")
-def _locate(p, kind, j, bins, index, fraction, weight):  # noqa: ANN001
+def _atan_coefficients(terms: int = 20) -> tuple[float, ...]:
+    """Of x, x³, x⁵, … in Σ 2 (−1)ᵏ (√2 − 1)²ᵏ⁺¹ / (2k + 1) T₂ₖ₊₁(x) = atan x on |x| ≤ 1, highest first."""
+    chebyshev = np.zeros(2 * terms)
+    k = np.arange(terms)
+    chebyshev[1::2] = 2.0 * (-1.0) ** k * (math.sqrt(2) - 1) ** (2 * k + 1) / (2 * k + 1)
+    return tuple(np.polynomial.chebyshev.cheb2poly(chebyshev)[1::2][::-1].tolist())
+
+
+ATAN = _atan_coefficients()
+
+
+@numba.njit(fastmath=True, cache=True, error_model="numpy")
+def _atan(x: Array, out: Array) -> None:
+    """out = atan x of a monotone row, by Horner's scheme over the row: vectorised, as math.atan is not."""
+    real = out.dtype.type
+    if max(abs(x[0]), abs(x[-1])) > 1:
+        for i in range(x.size):
+            out[i] = math.atan(x[i])
+        return
+    out[:] = real(ATAN[0])
+    for k in range(1, len(ATAN)):
+        a = real(ATAN[k])
+        for i in range(x.size):
+            out[i] = out[i] * x[i] * x[i] + a
+    for i in range(x.size):
+        out[i] *= x[i]
+
+
+@numba.njit(fastmath=True, cache=True, error_model="numpy")
+def _locate(
+    p: Array, kind: int, j: int, bins: int, index: NDArray[np.uint32], fraction: Array, weight: Array
+) -> None:
     """Padded bin, fraction and weight of every pixel of row j in the view with parameters p."""
-    one = fraction.dtype.type(1)
-    last = fraction.dtype.type(bins + 1)
-    t0, dt = fraction.dtype.type(p[0] + j * p[1]), fraction.dtype.type(p[2])
-    l0, dl = fraction.dtype.type(p[3] + j * p[4]), fraction.dtype.type(p[5])
-    c, m = fraction.dtype.type(p[6] + 1), fraction.dtype.type(p[7])
+    real = fraction.dtype.type
+    one, last = real(1), real(bins + 1)
+    t0, dt = real(p[0] + j * p[1]), real(p[2])
+    l0, dl = real(p[3] + j * p[4]), real(p[5])
+    c, m = real(p[6] + 1), real(p[7])
+    if kind == PARALLEL:
+        for i in range(index.size):
+            fraction[i], weight[i] = c + t0 + dt * real(np.int32(i)), one
+    elif kind == FLAT:
+        for i in range(index.size):
+            t, inverse = t0 + dt * real(np.int32(i)), one / (l0 + dl * real(np.int32(i)))
+            fraction[i], weight[i] = c + m * t * inverse, inverse * inverse
+    else:
+        for i in range(index.size):
+            weight[i] = (t0 + dt * real(np.int32(i))) / (l0 + dl * real(np.int32(i)))
+        _atan(weight, fraction)
+        for i in range(index.size):
+            t, depth = t0 + dt * real(np.int32(i)), l0 + dl * real(np.int32(i))
+            fraction[i], weight[i] = c + m * fraction[i], one / (depth * depth + t * t)
     for i in range(index.size):
-        column = fraction.dtype.type(i)
-        t, depth = t0 + dt * column, l0 + dl * column
-        if kind == PARALLEL:
-            s, w = c + t, one
-        elif kind == FLAT:
-            inverse = one / depth
-            s, w = c + m * t * inverse, inverse * inverse
-        else:
-            s, w = c + m * math.atan(t / depth), one / (depth * depth + t * t)
-        s = min(max(s, fraction.dtype.type(0)), last)
-        index[i] = np.int32(s)
-        fraction[i] = s - fraction.dtype.type(index[i])
-        weight[i] = w
+        s = min(max(fraction[i], real(0)), last)
+        whole = np.int32(s)
+        index[i], fraction[i] = np.uint32(whole), s - real(whole)
 
 
 @kernel(fastmath={"contract", "nsz", "arcp"})
-def _gather(q, x, views, kind):  # noqa: ANN001
+def _gather(q: Array, x: Array, views: Array, kind: int) -> None:
     images, ny, nx = x.shape
     bins = q.shape[2] - 3
     for block in numba.prange((ny + BLOCK - 1) // BLOCK):
-        index, fraction, weight = np.empty(nx, np.int32), np.empty(nx, q.dtype), np.empty(nx, q.dtype)
+        index, fraction, weight = np.empty(nx, np.uint32), np.empty(nx, q.dtype), np.empty(nx, q.dtype)
         for v in range(len(views)):
             for j in range(block * BLOCK, min((block + 1) * BLOCK, ny)):
                 _locate(views[v], kind, j, bins, index, fraction, weight)
@@ -117,15 +155,15 @@ def _gather(q, x, views, kind):  # noqa: ANN001
                     row, out = q[b, v], x[b, j]
                     for i in range(nx):
                         left = row[index[i]]
-                        out[i] += weight[i] * (left + fraction[i] * (row[index[i] + 1] - left))
+                        out[i] += weight[i] * (left + fraction[i] * (row[index[i] + ONE] - left))
 
 
 @kernel(fastmath={"contract", "nsz", "arcp"})
-def _scatter(x, q, views, kind):  # noqa: ANN001
+def _scatter(x: Array, q: Array, views: Array, kind: int) -> None:
     images, ny, nx = x.shape
     bins = q.shape[2] - 3
     for v in numba.prange(len(views)):
-        index, fraction, weight = np.empty(nx, np.int32), np.empty(nx, q.dtype), np.empty(nx, q.dtype)
+        index, fraction, weight = np.empty(nx, np.uint32), np.empty(nx, q.dtype), np.empty(nx, q.dtype)
         for j in range(ny):
             _locate(views[v], kind, j, bins, index, fraction, weight)
             for b in range(images):
@@ -134,7 +172,7 @@ def _scatter(x, q, views, kind):  # noqa: ANN001
                     value = weight[i] * image[i]
                     right = fraction[i] * value
                     row[index[i]] += value - right
-                    row[index[i] + 1] += right
+                    row[index[i] + ONE] += right
 
 
 def backproject_torch(q: Tensor, geometry: Geometry) -> Tensor:

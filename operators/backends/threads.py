@@ -15,7 +15,7 @@ from typing import Any
 import numba
 import torch
 
-OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
+OPTIONS: Any = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 _lock = threading.Lock()
 _forked = False
@@ -33,31 +33,34 @@ if hasattr(os, "register_at_fork"):
 class Kernel:
     """A numba function compiled twice, with parallel loops and without, each at its first call."""
 
-    def __init__(self, function: FunctionType, **options: Any):
+    def __init__(self, function: Callable[..., None], **options: Any):
         self.parallel = numba.njit(function, parallel=True, **OPTIONS, **options)
         self.serial = numba.njit(_renamed(function, "_serial"), **OPTIONS, **options)
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: Any) -> None:
         threads = 1 if _forked else thread_count()
         if threads == 1:
-            return self.serial(*arguments)
+            self.serial(*arguments)
+            return
         with _lock:
             numba.set_num_threads(threads)
-            return self.parallel(*arguments)
+            self.parallel(*arguments)
 
 
-def kernel(**options: Any) -> Callable[[FunctionType], Kernel]:
-    """Decorator: `@kernel(fastmath=True)` compiles a function of arrays, with `numba.prange`, into a `Kernel`."""
+def kernel(**options: Any) -> Callable[[Callable[..., None]], Kernel]:
+    """Decorator: `@kernel(fastmath=True)` makes a `Kernel` of a function that loops by `numba.prange`."""
     return lambda function: Kernel(function, **options)
 
 
 def thread_count() -> int:
     """Threads a kernel may use: what torch may, but no more than numba has."""
-    return max(1, min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    limit: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    return max(1, min(torch.get_num_threads(), limit))
 
 
-def _renamed(function: FunctionType, suffix: str) -> FunctionType:
+def _renamed(function: Callable[..., None], suffix: str) -> FunctionType:
     """A copy under its own name: numba's disk cache tells functions apart by name, not by options."""
+    assert isinstance(function, FunctionType)
     copy = FunctionType(function.__code__, function.__globals__, function.__name__ + suffix)
     copy.__qualname__ = function.__qualname__ + suffix
     copy.__module__ = function.__module__

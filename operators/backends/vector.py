@@ -49,9 +49,7 @@ def load(typing: Any, array: Any, index: Any) -> Any:
     """a.ravel()[i : i + 8]."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load(
-            _pointer(context, builder, array, *arguments), align=array.dtype.bitwidth // 8
-        )
+        return builder.load(_pointer(context, builder, array, *arguments), align=array.dtype.bitwidth // 8)
 
     return Vector(array.dtype)(array, types.intp), generate
 

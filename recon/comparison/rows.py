@@ -50,6 +50,7 @@ class Row:
 
 
 def columns(metrics: Sequence[str]) -> list[str]:
+    """Names of the columns of a table of rows."""
     return [*FIELDS, *metrics, *COSTS, "parameters", "failure"]
 
 
@@ -87,7 +88,9 @@ class RowStore:
         return good
 
     def _broken(self) -> bool:
-        return self.path.exists() and len(self.path.read_text(encoding="utf-8").splitlines()) != len(self.rows)
+        return self.path.exists() and len(self.path.read_text(encoding="utf-8").splitlines()) != len(
+            self.rows
+        )
 
     def add(self, row: Row) -> None:
         self.rows.append(row)
@@ -102,6 +105,7 @@ def _line(row: Row) -> str:
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
+    """One line per row, with the union of their metrics."""
     metrics = metrics_of(rows)
     with replaced(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, columns(metrics))

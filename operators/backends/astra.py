@@ -1,0 +1,203 @@
+"""ASTRA's projectors (van Aarle et al., Ultramicroscopy 157 (2015)): float32, CPU or CUDA.
+
+On the CPU parallel beams use 'linear' (Joseph) and fans 'line_fanflat' (intersection lengths), whose back
+projection is the transpose; the images of a batch run on several threads. An arc detector, which ASTRA lacks
+in 2-D, is a flat one of a single bin for every ray. On CUDA a parallel batch is a stack of slices, a fan one
+slice after the other; the back projection there only approximates the transpose, and there are no arcs.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..geometry import FanBeam, Geometry
+
+_PROJECTORS_PER_THREAD = 8
+_of_thread = threading.local()
+
+
+@cache
+def toolbox() -> Any:
+    """The module `astra`; ImportError with what to do if it is not installed."""
+    try:
+        import astra
+    except ImportError:
+        raise ImportError(
+            "XRay backend 'astra' needs the ASTRA toolbox: pip install 'hybrid-recon[astra]', "
+            "or use backend='numba'"
+        ) from None
+    return astra
+
+
+@cache
+def usable_on_cuda() -> bool:
+    """Whether ASTRA is installed and finds a device; its `has_feature` only says how it was built."""
+    try:
+        return bool(toolbox().use_cuda())
+    except ImportError:
+        return False
+
+
+def is_arc(geometry: Geometry) -> bool:
+    """Whether the detector is an arc, which ASTRA does not have on CUDA."""
+    return isinstance(geometry, FanBeam) and geometry.detector == "arc"
+
+
+def project(x: Tensor, geometry: Geometry) -> Tensor:
+    """A x: (batch, ny, nx) -> (batch, views, bins)."""
+    x = _checked(x, geometry)
+    y = x.new_empty(len(x), *geometry.sinogram_shape)
+    if x.is_cuda:
+        _run_on_cuda("direct_FP", x, y, geometry)
+    else:
+        images, sinograms, forward = x.numpy(), _as_astra(y, geometry), toolbox().projector.direct_FP
+        _each(lambda k: forward(_projector(geometry), images[k], out=sinograms[k]), len(x))
+    return y
+
+
+def backproject(y: Tensor, geometry: Geometry) -> Tensor:
+    """A*y: (batch, views, bins) -> (batch, ny, nx)."""
+    y = _checked(y, geometry)
+    x = y.new_empty(len(y), *geometry.image_shape)
+    if y.is_cuda:
+        _run_on_cuda("direct_BP", y, x, geometry)
+    else:
+        images, sinograms, back = x.numpy(), _as_astra(y, geometry), toolbox().projector.direct_BP
+        _each(lambda k: back(_projector(geometry), sinograms[k], out=images[k]), len(y))
+    return x
+
+
+def _checked(x: Tensor, geometry: Geometry) -> Tensor:
+    if x.dtype != torch.float32:
+        raise ValueError(
+            f"XRay backend 'astra' computes in float32, got {x.dtype}: use x.float(), or backend='numba'"
+        )
+    if x.device.type not in ("cpu", "cuda"):
+        raise ValueError(f"XRay backend 'astra' runs on the CPU or on CUDA, got a tensor on {x.device}")
+    if x.is_cuda and is_arc(geometry):
+        raise ValueError("XRay backend 'astra' has no arc detector on CUDA: use backend='sparse', or x.cpu()")
+    if x.is_cuda and not usable_on_cuda():
+        raise ValueError(
+            "XRay backend 'astra' finds no CUDA device of its own: use backend='sparse', or x.cpu()"
+        )
+    return x.detach().resolve_neg().contiguous()
+
+
+def _as_astra(sinograms: Tensor, geometry: Geometry) -> NDArray[np.float32]:
+    rows = (geometry.views * geometry.n_bins, 1) if is_arc(geometry) else geometry.sinogram_shape
+    return sinograms.numpy().reshape(len(sinograms), *rows)
+
+
+def _each(run: Callable[[int], None], count: int) -> None:
+    threads = min(count, torch.get_num_threads())
+    if threads <= 1:
+        for k in range(count):
+            run(k)
+    else:
+        list(_pool(threads, os.getpid()).map(run, range(count)))
+
+
+@cache
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """Threads of this process; a forked child, which inherits none, gets its own."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="operators-astra")
+
+
+class _Handle:
+    """The id of a projector, deleted with this object."""
+
+    def __init__(self, delete: Callable[[int], None], number: int):
+        self.number = number
+        weakref.finalize(self, delete, number)
+
+
+def _remembered(key: tuple[Any, ...], create: Callable[[], _Handle]) -> int:
+    """The projector of this thread for `key`; the least recently used goes when there are too many."""
+    handles: OrderedDict[tuple[Any, ...], _Handle] = _of_thread.__dict__.setdefault("handles", OrderedDict())
+    if key not in handles:
+        handles[key] = create()
+        if len(handles) > _PROJECTORS_PER_THREAD:
+            handles.popitem(last=False)
+    handles.move_to_end(key)
+    return handles[key].number
+
+
+def _projector(geometry: Geometry) -> int:
+    return _remembered((geometry,), lambda: _create(geometry))
+
+
+def _create(geometry: Geometry) -> _Handle:
+    astra = toolbox()
+    fan = isinstance(geometry, FanBeam)
+    vectors, bins = _vectors(geometry)
+    projections = astra.create_proj_geom("fanflat_vec" if fan else "parallel_vec", bins, vectors)
+    volume = astra.create_vol_geom(*geometry.image_shape, *_window(geometry))
+    number = astra.create_projector("line_fanflat" if fan else "linear", projections, volume)
+    return _Handle(astra.projector.delete, number)
+
+
+def _window(geometry: Geometry) -> tuple[float, float, float, float]:
+    height, width = geometry.extent
+    return -width / 2, width / 2, -height / 2, height / 2
+
+
+def _vectors(geometry: Geometry) -> tuple[NDArray[np.float64], int]:
+    """(source or ray, detector centre, step to the next bin), (views or rays, 6), and the bins of each."""
+    u, w = (axis[:, 0] for axis in geometry._frame())
+    offset, step = float(getattr(geometry, "offset", 0.0)), u * geometry.bin_size
+    if not isinstance(geometry, FanBeam):
+        return np.concatenate([-w, offset * u, step], 1), geometry.n_bins
+    if not is_arc(geometry):
+        centre = (geometry.source_to_detector - geometry.source_to_centre) * w + offset * u
+        return np.concatenate([-geometry.source_to_centre * w, centre, step], 1), geometry.n_bins
+    source, direction = geometry.rays()
+    across = np.stack([direction[..., 1], -direction[..., 0]], -1) * geometry.bin_size
+    parts = [source, source + geometry.source_to_detector * direction, across]
+    return np.concatenate(parts, -1).reshape(-1, 6), 1
+
+
+def _run_on_cuda(direction: str, source: Tensor, target: Tensor, geometry: Geometry) -> None:
+    astra, device = toolbox(), source.device
+    astra.set_gpu_index(device.index)
+    target.fill_(torch.nan)
+    if torch.cuda.current_stream(device) != torch.cuda.default_stream(device):
+        torch.cuda.current_stream(device).synchronize()
+    slices = 1 if isinstance(geometry, FanBeam) else len(source)
+    key = (geometry, slices, device.index)
+    run = getattr(astra.projector3d, direction)
+    for k in range(0, len(source), slices):
+        number = _remembered(key, lambda: _create_on_cuda(geometry, slices, device.index))
+        run(number, source[k : k + slices], out=target[k : k + slices])
+    if target.isnan().any() and not source.isnan().any():
+        raise RuntimeError(f"ASTRA left the result of {direction} on {device} unwritten (out of memory?)")
+
+
+def _create_on_cuda(geometry: Geometry, slices: int, gpu: int) -> _Handle:
+    astra = toolbox()
+    flat, bins = _vectors(geometry)
+    vectors = np.zeros((len(flat), 12))
+    for part in range(3):
+        vectors[:, 3 * part : 3 * part + 2] = flat[:, 2 * part : 2 * part + 2]
+    vectors[:, 11] = 1
+    fan = isinstance(geometry, FanBeam)
+    settings = astra.astra_dict("cuda3d")
+    settings["ProjectionGeometry"] = astra.create_proj_geom(
+        "cone_vec" if fan else "parallel3d_vec", slices, bins, vectors
+    )
+    settings["VolumeGeometry"] = astra.create_vol_geom(
+        *geometry.image_shape, slices, *_window(geometry), -slices / 2, slices / 2
+    )
+    settings["option"] = {"GPUIndex": gpu, **({"ProjectionKernel": "2d_weighting"} if fan else {})}
+    return _Handle(astra.projector3d.delete, astra.projector3d.create(settings))
