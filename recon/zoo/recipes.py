@@ -15,10 +15,20 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
             "batch_size": 2,
             "reuse": 1,
             "steps": 4000,
+            "validate_every": 500,
+            "checkpoint_every": 100,
             "learning_rate": 2e-3,
             "average": 0.995,
         },
-        "fbp-unet": {"base": 24, "depth": 4, "batch_size": 4, "steps": 3000, "average": 0.995},
+        "fbp-unet": {
+            "base": 24,
+            "depth": 4,
+            "batch_size": 4,
+            "steps": 3000,
+            "average": 0.995,
+            "validate_every": 500,
+            "checkpoint_every": 100,
+        },
         "automap": {
             "rank": 128,
             "features": 16,
@@ -28,6 +38,7 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
             "batch_size": 32,
             "reuse": 4,
             "steps": 6000,
+            "checkpoint_every": 200,
         },
         "adversarial-regularisation": {
             "optimizer": "adam",
@@ -36,6 +47,8 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
             "beta2": 0.9,
             "batch_size": 8,
             "steps": 2000,
+            "validate_every": 250,
+            "checkpoint_every": 100,
         },
     }
 }
