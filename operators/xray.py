@@ -86,9 +86,6 @@ class XRay(LinearOperator):
             "astra" if x.is_cuda and x.dtype == torch.float32 and not arc and _astra_on_cuda() else "sparse"
         )
 
-    def __repr__(self) -> str:
-        return f"XRay({self.geometry!r}, backend={self.backend!r})"
-
     @classmethod
     def examples(cls) -> list[Self]:
         """Spacings of 0.3 to 3 pixels, odd and non-square images, offsets, few views, every backend."""

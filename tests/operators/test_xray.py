@@ -103,7 +103,7 @@ def test_parallel_matrix_equals_astra_linear(backend, spacing):
         assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(theirs).max()
 
 
-@pytest.mark.parametrize("geometry", geometries(1.0)[:5], ids=repr)
+@pytest.mark.parametrize("geometry", geometries(1.0)[:5], ids=range(5))
 def test_astra_backend_keeps_the_promises_of_an_operator(geometry):
     assert check(xray(geometry, "astra"), dtypes=(torch.float32,)).adjoint <= 1
 
