@@ -127,7 +127,8 @@ def _work_space(plan: Plan, dtype: np.dtype[Any]) -> NDArray[Any]:
     needed = int(np.prod(shape)) * dtype.itemsize
     room = getattr(_of_thread, "room", None)
     if room is None or room.nbytes < needed:
-        room = np.empty(needed, np.uint8)
+        room = np.empty(needed + 64, np.uint8)
+        room = room[-room.ctypes.data % 64 :]  # a pixel must not straddle two cache lines
         if needed <= _KEPT:
             _of_thread.room = room
     return room[:needed].view(dtype).reshape(shape)
