@@ -82,7 +82,7 @@ def project(x: Tensor, geometry: Geometry) -> Tensor:
         return project_torch(x, geometry)
     kind, views = table(geometry)
     padded = torch.zeros(len(x), geometry.views, geometry.n_bins + 3, dtype=x.dtype)
-    image, q = x.detach().contiguous().numpy(), padded.numpy()
+    image, q = x.detach().resolve_neg().contiguous().numpy(), padded.numpy()
     share(lambda v: _scatter(image, q, views, kind, v), geometry.views, _threads(x, geometry))
     return padded[..., 1:-2].contiguous()
 
