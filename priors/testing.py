@@ -7,6 +7,7 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -90,15 +91,15 @@ class _Case:
         options = {"tolerance": 1e-7 if double else 1e-3, "iterations": 100_000} if self.iterates else {}
         return (f or self.f).prox(x, step, **options)
 
-    @property
+    @cached_property
     def has_prox(self) -> bool:
         return _try(lambda: self.f.prox(self.x[:1], 1.0)) is not None
 
-    @property
+    @cached_property
     def has_grad(self) -> bool:
         return _try(lambda: self.f.grad(self.x[:1])) is not None
 
-    @property
+    @cached_property
     def has_conjugate(self) -> bool:
         return _try(lambda: self.f.conjugate(self.x[:1])) is not None
 
