@@ -273,7 +273,9 @@ def _taper(geometry: ParallelBeam | FanBeam) -> Array:
     u = geometry.bins()
     low, high = geometry.bin_size / 2 - u[0], geometry.bin_size / 2 + u[-1]
     near, excess = min(low, high), abs(high - low)
-    if near <= 0 or excess <= 1e-9 * geometry.bin_size:
+    if near <= 0:
+        return np.stack([np.ones_like(u), np.zeros_like(u)])
+    if excess <= 1e-9 * geometry.bin_size:
         return np.ones((2, len(u)))
     side = u if low < high else -u
     width = min(4 * excess, near)

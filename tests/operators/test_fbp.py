@@ -201,6 +201,22 @@ def test_second_derivatives():
     assert torch.autograd.gradgradcheck(lambda y: fbp(g, y) ** 2, (y,))
 
 
+def test_forward_derivative_and_other_memory_layouts():
+    g = GEOMETRIES["arc"]
+    y, d = torch.randn(2, *g.sinogram_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    value, tangent = torch.func.jvp(lambda y: fbp(g, y), (y,), (d,))
+    torch.testing.assert_close(value, fbp(g, y))
+    torch.testing.assert_close(tangent, fbp(g, d))
+    torch.testing.assert_close(fbp(g, y.T.contiguous().T), value)
+    torch.testing.assert_close(fbp(g, torch.complex(d, -y).conj().imag), value)
+
+
+def test_one_bin():
+    g = ParallelBeam((3, 3), 1.0, [0.0, 1.0, 2.0], 1, 1.0)
+    x = fbp(g, torch.ones(3, 1, dtype=torch.float64))
+    assert float(x[1, 1]) == pytest.approx(math.pi / 4)
+
+
 def test_hann_is_quieter_than_ram_lak():
     geometry = GEOMETRIES["flat short"]
     noise = torch.randn(geometry.sinogram_shape, generator=torch.Generator().manual_seed(0))

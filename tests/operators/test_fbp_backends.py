@@ -3,6 +3,7 @@
 import math
 import multiprocessing
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,17 +95,20 @@ def test_arc_tangent():
         np.testing.assert_allclose(out, np.arctan(x), rtol=0, atol=5e-16)
 
 
-def test_the_serial_kernels_are_the_parallel_ones(monkeypatch):
-    g = GEOMETRIES["arc"]
+def test_one_thread_and_several_give_the_same(monkeypatch):
+    g = replace(GEOMETRIES["arc"], image_shape=(37, 7), pixel_size=0.4)
     q = torch.randn(2, *g.sinogram_shape, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(pixel, "SERIAL", 0)
+    monkeypatch.setattr(pixel, "available", lambda: 3)
     expected = pixel.backproject(q, g), pixel.project(pixel.backproject(q, g), g)
-    monkeypatch.setattr("operators.backends.threads._forked", True)
+    monkeypatch.setattr(pixel, "available", lambda: 1)
     x = pixel.backproject(q, g)
     torch.testing.assert_close(x, expected[0], rtol=0, atol=0)
     torch.testing.assert_close(pixel.project(x, g), expected[1], rtol=0, atol=0)
 
 
-def test_three_threads():
+def test_three_threads(monkeypatch):
+    monkeypatch.setattr(pixel, "SERIAL", 0)
     g = GEOMETRIES["flat"]
     q = torch.randn(20, *g.sinogram_shape, generator=torch.Generator().manual_seed(0))
     expected, results = pixel.backproject(q, g), {}
@@ -126,7 +130,8 @@ def _work(queue, q, g):
 
 
 @pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
-def test_a_forked_child():
+def test_a_forked_child(monkeypatch):
+    monkeypatch.setattr(pixel, "SERIAL", 0)
     if "fork" not in multiprocessing.get_all_start_methods():
         pytest.skip("no fork on this system")
     g = GEOMETRIES["parallel"]
