@@ -230,6 +230,17 @@ def test_angles_as_list_array_or_tensor(angles):
     assert XRay(geometry)(random(9, 9)).shape == (12, 13)
 
 
+def test_auto_takes_a_matrix_only_where_it_is_small():
+    def chosen(n, views, angles=None):
+        angles = angles or [math.pi * k / views for k in range(views)]
+        return XRay(ParallelBeam((n, n), 1.0, angles, 3 * n // 2, 1.0))._fastest(torch.zeros(1))
+
+    assert chosen(16, 12) == "sparse"
+    assert chosen(64, 30) == "numba"  # uniform angles share lanes
+    assert chosen(48, 20, [0.01 * k * k for k in range(20)]) == "sparse"  # these do not
+    assert chosen(64, 60, [0.01 * k * k for k in range(60)]) == "numba"
+
+
 def test_subset_is_the_views_of_the_whole():
     A = XRay(FanBeam((9, 9), 1.0, TURN, 13, 2.0, 20.0, 40.0), "numba")
     x = random(9, 9, dtype=torch.float64)
