@@ -146,7 +146,8 @@ def _tune(spec: str, task: Task, methods: dict[str, Method], trials: int, seed: 
     for name, method in methods.items():
         if not method.space:
             continue
-        search = tune(task, method, pairs, trials, seed, timeout)
+        few = pairs[: task.counts.get(name)]
+        search = tune(task, method, few, trials, seed, timeout)
         with tqdm(total=trials, desc=f"tune {task.name} {name}", disable=None, leave=False) as bar:
             while True:
                 try:
@@ -156,7 +157,7 @@ def _tune(spec: str, task: Task, methods: dict[str, Method], trials: int, seed: 
                     break
                 bar.update()
                 bar.set_postfix_str(f"{task.metrics[0]} {trial.score}")
-        store.put(name, method, tuned, len(pairs), seed)
+        store.put(name, method, tuned, len(few), seed)
         remarks = [f"{key} beyond the stated range" for key in tuned.widened]
         remarks += [f"{key} still at the edge of what was tried" for key in tuned.edge]
         said = "; ".join([f"{task.metrics[0]} {tuned.score:.4g}", f"{tuned.seconds:.0f} s", *remarks])
@@ -165,7 +166,7 @@ def _tune(spec: str, task: Task, methods: dict[str, Method], trials: int, seed: 
 
 
 def _rows(runs: Sequence[Run], out: Path, images: int | None, timeout: float) -> tuple[int, set[str]]:
-    """Compute, with a bar on a terminal and a line per method elsewhere; failures, and methods that worked."""
+    """Compute, with a bar on a terminal, else a line per method; failures, and methods that worked."""
     from tqdm import tqdm
 
     from ..comparison.runner import compare as rows_of
@@ -210,7 +211,7 @@ def _memory(spec: str, method_specs: Sequence[str], runs: Sequence[Run], out: Pa
 
 def _clear(out: Path) -> None:
     """Remove what an earlier run wrote, and nothing else."""
-    for name in ("rows.jsonl", "rows.csv", "summary.json", "report.html"):
+    for name in ("rows.jsonl", "rows.csv", "summary.json", "summary.md", "report.html"):
         (out / name).unlink(missing_ok=True)
     for name in ("problems", "groups", "images", "panels", "weights"):
         shutil.rmtree(out / name, ignore_errors=True)

@@ -42,8 +42,14 @@ class Results:
             (group["problem"], group["method"]): group
             for group in (read_json(path) for path in sorted((folder / "groups").glob("*.json")))
         }
-        rank = {name: k for k, name in enumerate(order)}
-        rows.sort(key=lambda row: (rank[row.problem], _place(problems[row.problem], row.method), row.image))
+        seen = list(dict.fromkeys(row.method for row in rows))
+        rows.sort(
+            key=lambda row: (
+                order.index(row.problem),
+                _place(problems[row.problem]["methods"], seen, row.method),
+                row.image,
+            )
+        )
         return cls(folder, rows, problems, groups)
 
     def of(self, problem: str, method: str | None = None) -> list[Row]:
@@ -142,7 +148,6 @@ def summary_of(results: Results) -> dict[str, Any]:
     }
 
 
-def _place(problem: dict[str, Any], method: str) -> tuple[int, str]:
-    """The order a problem lists its methods in, others after them by name."""
-    listed: Sequence[str] = problem["methods"]
-    return (listed.index(method), "") if method in listed else (len(listed), method)
+def _place(listed: Sequence[str], seen: Sequence[str], method: str) -> int:
+    """The order in which a problem lists its methods, others after them as they came."""
+    return listed.index(method) if method in listed else len(listed) + seen.index(method)

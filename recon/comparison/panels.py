@@ -58,13 +58,14 @@ def diverging(difference: Array, scale: float) -> Image.Image:
     return Image.fromarray(np.round(colour).astype(np.uint8))
 
 
-def shared_scale(differences: Sequence[Array]) -> float:
-    """The 99th percentile of |difference| over all methods, rounded up to one digit."""
-    top = float(np.percentile(np.abs(np.stack(list(differences))), 99)) if differences else 0.0
-    if not top > 0:
-        return 1.0
+def shared_scale(differences: Sequence[Array], most: float) -> float:
+    """The median over methods of the 99th percentile of |difference|, to one digit, at most `most`."""
+    tops = [float(np.percentile(np.abs(difference), 99)) for difference in differences]
+    top = float(np.median(tops)) if tops else 0.0
+    if not 0 < top < most:
+        return most
     unit = 10 ** math.floor(math.log10(top))
-    return float(f"{math.ceil(top / unit - 1e-9) * unit:.1g}")
+    return min(most, float(f"{math.ceil(top / unit - 1e-9) * unit:.1g}"))
 
 
 def crop(image: Array, zoom: Sequence[int]) -> Array:

@@ -9,6 +9,7 @@ from typing import Any
 
 from .digestion import Results, summary_of
 from .files import write_json, write_text
+from .markdown import markdown_of
 from .rows import write_csv
 from .runner import WARM_UP_LIMIT
 from .sections import problem_section
@@ -21,11 +22,12 @@ class MissingExtraError(RuntimeError):
 
 
 def write_tables(folder: Path) -> list[Path]:
-    """rows.csv and summary.json, from rows.jsonl, problems/ and groups/."""
+    """rows.csv, summary.json and summary.md, from rows.jsonl, problems/ and groups/."""
     results = Results.read(folder)
     write_csv(folder / "rows.csv", results.rows)
     write_json(folder / "summary.json", summary_of(results))
-    return [folder / "rows.csv", folder / "summary.json"]
+    write_text(folder / "summary.md", markdown_of(results))
+    return [folder / name for name in ("rows.csv", "summary.json", "summary.md")]
 
 
 def write_report(folder: Path) -> Path:

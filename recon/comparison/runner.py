@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..base import Reconstructor
 from ..problem import Problem
-from .calls import Outcome, call, reason, watched
+from .calls import Outcome, call, reason
 from .describe import describe, digest, environment, fingerprint
 from .files import check_writable, read_json, write_image, write_json
 from .method import Method
@@ -102,7 +102,7 @@ def save_task(task: Task, pairs: Sequence[Pair], folder: Path) -> None:
             "masked": task.mask is not None,
             "windows": [vars(window) for window in task.windows],
             "zoom": task.zoom,
-            "notes": dict(task.notes),
+            "notes": {key: note if isinstance(note, str) else note() for key, note in task.notes.items()},
             "configuration": describe(task.configuration),
             "operator": repr(problem.A),
             "images": len(pairs),
@@ -136,8 +136,8 @@ def _group(run: Run, pairs: Sequence[Pair], store: RowStore, folder: Path, timeo
     except Exception as error:
         outcome = Outcome(failure=reason(error))
     else:
-        outcome, group["history"] = watched(method, pairs[0][0], timeout)
-        group["warm_up_seconds"] = outcome.seconds
+        outcome = call(method, pairs[0][0], timeout)
+        group |= {"warm_up_seconds": outcome.seconds, "history": outcome.history}
     write_json(group_path(folder, run), group)
     for image in todo:
         problem, truth = pairs[image]
@@ -166,6 +166,8 @@ def _row(run: Run, image: int, truth: Tensor, outcome: Outcome) -> Row:
         seconds=outcome.seconds,
         forward=outcome.forward,
         adjoint=outcome.adjoint,
+        iterations=outcome.iterations,
+        found=outcome.found,
         failure=failure,
     )
 

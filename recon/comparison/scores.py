@@ -35,6 +35,11 @@ def better(metric: str) -> int:
     return 1 if metric in HIGHER_IS_BETTER else -1
 
 
+def decimals(metric: str) -> int:
+    """Digits after the point in a table."""
+    return {"ssim": 4, "nrmse": 4}.get(metric, 2)
+
+
 def label(metric: str) -> str:
     """psnr_db -> PSNR [dB]."""
     return {

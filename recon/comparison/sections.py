@@ -6,8 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from .digestion import Results
 from .panels import (
     Array,
@@ -24,9 +22,9 @@ from .panels import (
     write_panel,
 )
 from .rows import columns, metrics_of
-from .scores import better, label
+from .scores import better, decimals, label
 
-CURVES = {"gap": "relative gap", "objective": "objective", "residual": "residual"}
+CURVES = {"gap": "gap / objective", "residual": "residual"}
 
 
 def problem_section(results: Results, name: str) -> dict[str, Any]:
@@ -37,7 +35,13 @@ def problem_section(results: Results, name: str) -> dict[str, Any]:
     return {
         "about": about,
         "metrics": [
-            {"key": m, "label": label(m), "better": "higher" if better(m) > 0 else "lower"} for m in metrics
+            {
+                "key": m,
+                "label": label(m),
+                "decimals": decimals(m),
+                "better": "higher" if better(m) > 0 else "lower",
+            }
+            for m in metrics
         ],
         "methods": [_method(results, name, method, metrics) for method in methods],
         "best": _best(results, name, methods, metrics),
@@ -94,7 +98,7 @@ def _curves(results: Results, problem: str, methods: Sequence[str]) -> list[dict
     charts = []
     for key, title in CURVES.items():
         found = {
-            m: history[key]
+            m: _relative(history, key)
             for m in methods
             if (history := results.groups.get((problem, m), {}).get("history", {})).get(key)
         }
@@ -102,6 +106,12 @@ def _curves(results: Results, problem: str, methods: Sequence[str]) -> list[dict
         if drawable:
             charts.append({"title": title, "uri": uri_of(curve_chart(drawable, title, methods))})
     return charts
+
+
+def _relative(history: Mapping[str, Sequence[float | None]], key: str) -> list[float | None]:
+    """The gap as a share of the last objective; the residual as it is."""
+    last = next((v for v in reversed(history.get("objective", [])) if v), 1.0) if key == "gap" else 1.0
+    return [None if v is None else v / abs(last) for v in history[key]]
 
 
 def _pictures(results: Results, problem: str, methods: Sequence[str], metric: str) -> list[dict[str, Any]]:
@@ -115,7 +125,7 @@ def _pictures(results: Results, problem: str, methods: Sequence[str], metric: st
         found = {m: x for m in methods if (x := results.image(problem, m, image)) is not None}
         unit = windows[0]["unit"]
         differences = {m: _unit(x, about, unit) - _unit(truth, about, unit) for m, x in found.items()}
-        scale = shared_scale([np.abs(d) for d in differences.values()])
+        scale = shared_scale(list(differences.values()), (windows[0]["high"] - windows[0]["low"]) / 2)
         tiles = [_tile("truth", truth, None, about, zoom, scale)]
         tiles += [_tile(m, x, differences[m], about, zoom, scale) for m, x in found.items()]
         scores = {r.method: r.scores.get(metric) for r in results.of(problem) if r.image == image}

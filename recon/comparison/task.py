@@ -51,9 +51,9 @@ class Task:
     pixel_size : [mm]
     data : data("paired" | "unpaired") -> training data for `fit`; None: nothing can be trained here
     methods : names of the methods it is usually run with
-    counts : number of test images for methods too slow for all of them
+    counts : number of images of each split for methods too slow for all of them
     zoom : (row, column, height, width) of the enlarged inset
-    notes : what a reader must know: dose, where images come from
+    notes : what a reader must know: dose, where images come from; text, or a function that computes it
     """
 
     name: str
@@ -70,7 +70,7 @@ class Task:
     counts: Mapping[str, int] = field(default_factory=dict)
     zoom: tuple[int, int, int, int] | None = None
     title: str = ""
-    notes: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str | Callable[[], str]] = field(default_factory=dict)
     _kept: dict[str, list[Pair]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:

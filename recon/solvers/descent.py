@@ -24,8 +24,8 @@ def gradient_descent(
           or, where rounding hides the last term, ⟨∇f(x⁺) − ∇f(x), x⁺ − x⟩ ≤ ‖x⁺ − x‖²/t
     g     a functional with a prox (a projection for a set), or None
 
-    f may be non-convex. residual = ‖x⁺ − x‖/t over the largest ‖∇f‖ so far; objective = f(x) + g(x). For f @ A
-    one A and one A* for every step tried.
+    f may be non-convex. residual = ‖x⁺ − x‖/t over the largest ‖∇f‖ so far; objective = f(x) + g(x).
+    For f @ A one A and one A* for every step tried.
     """
     n = f.ndim
     z = lift(f, x)
@@ -82,8 +82,8 @@ def fista(
 
     lipschitz  L of ∇f, a float or one per image
 
-    For f = fidelity @ A one A and one A* an iteration. residual = ‖x⁺ − z‖ / ‖x⁺‖, with x⁺ the proximal
-    gradient step from the extrapolated z; objective = f(x) + g(x).
+    For f = fidelity @ A one A and one A* an iteration. residual = L‖x⁺ − z‖ over the largest ‖∇f‖ so far
+    or that at 0, with x⁺ the proximal gradient step from the extrapolated z; objective = f(x) + g(x).
     """
     n = f.ndim
     lifted = lift(f, x)
@@ -95,10 +95,14 @@ def fista(
     constant, accelerated = (1 - root) / (1 + root), root > 0
     t = torch.ones_like(fx)
     z, lifted_z = x, lifted
+    at_zero = norm(gradient(f, lift(f, torch.zeros_like(x))), n)
+    largest = torch.where(at_zero.isfinite(), at_zero, 0.0)
     yield Iterate(x, torch.full_like(fx, torch.inf), fx if g is None else fx + g(x))
     while True:
         x_old, lifted_old = x, lifted
-        x = z - gradient(f, lifted_z) / spread(L, n)
+        slope = gradient(f, lifted_z)
+        largest = torch.maximum(largest, norm(slope, n))
+        x = z - slope / spread(L, n)
         if g is not None:
             x = g.prox(x, 1 / L)
         lifted = lift(f, x)
@@ -112,7 +116,7 @@ def fista(
         z = x + spread(momentum, n) * change
         lifted_z = _extrapolate(lifted, lifted_old, momentum)
         fx = value(f, lifted)
-        yield Iterate(x, relative(norm(moved, n), norm(x, n)), fx if g is None else fx + g(x))
+        yield Iterate(x, relative(L * norm(moved, n), largest), fx if g is None else fx + g(x))
 
 
 def _extrapolate(new: object, old: object, momentum: Tensor) -> object:
