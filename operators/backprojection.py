@@ -174,11 +174,12 @@ def redundancy(geometry: ParallelBeam | FanBeam, short_scan: bool | None = None)
 
     (Parker's weights at Γ = half the fan angle; a ray without conjugate has P = 1); over a full circle P = ½.
     On a detector off centre, w = P d(u) / (P d(u) + (1 − P) d(−u)) with d a sin² rise from its nearer end.
+    In parallel beam angles count modulo π and w = 1, except for a detector off centre over the full circle.
     """
     d = _taper(geometry)
     if isinstance(geometry, ParallelBeam):
         delta, _, full = _cells(geometry.angles, 2 * math.pi)
-        if full:
+        if full and (d != 1).any():
             return delta, np.broadcast_to(_shared(np.array(0.5), d), geometry.sinogram_shape)
         delta, _, _ = _cells(geometry.angles, math.pi)
         return delta, np.ones(geometry.sinogram_shape)
@@ -272,7 +273,9 @@ def _taper(geometry: ParallelBeam | FanBeam) -> Array:
     u = geometry.bins()
     low, high = geometry.bin_size / 2 - u[0], geometry.bin_size / 2 + u[-1]
     near, excess = min(low, high), abs(high - low)
-    if near <= 0 or excess <= 1e-9 * geometry.bin_size:
+    if near <= 0:
+        return np.stack([np.ones_like(u), np.zeros_like(u)])
+    if excess <= 1e-9 * geometry.bin_size:
         return np.ones((2, len(u)))
     side = u if low < high else -u
     width = min(4 * excess, near)

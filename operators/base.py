@@ -265,6 +265,8 @@ class NonLinearComposition(Operator):
 class Jacobian(LinearOperator):
     """F'(x): h ↦ d/dt F(x + t h) at t = 0, with adjoint by reverse-mode differentiation."""
 
+    x: Tensor
+
     def __init__(self, F: Operator, x: Tensor):
         if tuple(x.shape) != F.in_shape:
             raise ValueError(
@@ -282,7 +284,7 @@ class Jacobian(LinearOperator):
 
     def _adjoint(self, y: Tensor) -> Tensor:
         at = self._at(y)
-        value, pull_back = torch.func.vjp(self.F, at)
+        value, pull_back = torch.func.vjp(self.F, at)[:2]
         if y.is_complex() and not value.is_complex():
             return self._adjoint(y.real) + 1j * self._adjoint(y.imag)
         back = torch.stack([pull_back(g)[0] for g in y.to(value.dtype)])

@@ -24,7 +24,7 @@ class NoiseModel(nn.Module, ABC):
     noise.variance(y)       variance of the linearised data, from raw data
     noise.average(clean)    what one bin of several sub-bins (last dimension) would see
     noise.at(clean)         this model with every open parameter fixed for these clean data
-    noise.select(index)     this model for one image, or a slice of images, of its batch
+    noise.select(index)     this model for one image, or some (slice, indices), of its batch
     noise.check(y)          ValueError if y cannot be raw data of this model
     noise.config()          its parameters as floats, for the record of a result
 
@@ -71,7 +71,7 @@ class NoiseModel(nn.Module, ABC):
     def at(self, clean: Tensor) -> NoiseModel:
         return self
 
-    def select(self, index: int | slice) -> NoiseModel:
+    def select(self, index: int | slice | Tensor) -> NoiseModel:
         return self
 
     def check(self, y: Tensor) -> None:
@@ -114,7 +114,7 @@ class NoiseModel(nn.Module, ABC):
             got = _show(getattr(self, name))
             raise ValueError(f"{type(self).__name__} {name}: expected {wanted} finite numbers, got {got}")
 
-    def _selected(self, value: Value, index: int | slice) -> Value:
+    def _selected(self, value: Value, index: int | slice | Tensor) -> Value:
         """The part of a per-ray or per-image value that belongs to some images of the batch."""
         if not isinstance(value, Tensor) or value.ndim <= self.data_ndim:
             return value
@@ -183,7 +183,7 @@ class Gaussian(NoiseModel):
             raise ValueError(f"{self!r} clean: an image is zero everywhere; give sigma instead of relative")
         return Gaussian(sigma=self.relative * mean, data_ndim=self.data_ndim)
 
-    def select(self, index: int | slice) -> NoiseModel:
+    def select(self, index: int | slice | Tensor) -> NoiseModel:
         if not isinstance(self.sigma, Tensor):
             return self
         return Gaussian(sigma=self.sigma.reshape(-1)[index], data_ndim=self.data_ndim)
@@ -232,7 +232,7 @@ class Poisson(NoiseModel):
         """E y = s·clean + b."""
         return _like(self.scale, clean) * clean + _like(self.background, clean)
 
-    def select(self, index: int | slice) -> NoiseModel:
+    def select(self, index: int | slice | Tensor) -> NoiseModel:
         return Poisson(
             self._selected(self.scale, index), self._selected(self.background, index), self.data_ndim
         )
@@ -299,7 +299,7 @@ class LowDose(NoiseModel):
         """E y = I₀ exp(−p) + b [counts]."""
         return _like(self.i0, p) * (-p).exp() + _like(self.background, p)
 
-    def select(self, index: int | slice) -> NoiseModel:
+    def select(self, index: int | slice | Tensor) -> NoiseModel:
         i0, background = self._selected(self.i0, index), self._selected(self.background, index)
         return LowDose(i0, self.electronic_sigma, background, self.floor, self.data_ndim)
 

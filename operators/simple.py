@@ -91,6 +91,10 @@ class Transmission(Operator):
             )
         return Composition(Mask(-self(x.detach()).detach()), self.A)
 
+    @classmethod
+    def examples(cls) -> list[Transmission]:
+        return [cls(Identity((3, 4))), cls(Mask(torch.tensor([[0.5, 0.0, 2.0]]), (2, 3)))]
+
 
 def _check_mask(mask: Tensor, shape: tuple[int, ...]) -> None:
     if mask.is_complex():

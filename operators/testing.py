@@ -45,20 +45,24 @@ def check(
     seed: int = 0,
     dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64),
     complex_input: bool = False,
+    device: torch.device | str | None = None,
 ) -> Report:
     """Check that A keeps the promises of `LinearOperator`, each in float32 and float64.
 
     Adjoint (signed random vectors, and entry by entry up to four million entries), linearity, gradient,
     second derivatives, forward mode, vmap, leading batches, norm, shape errors, purity.
 
-    A              any linear operator, on any device
+    A              any linear operator
     seed           of the random vectors
     dtypes         precisions to check; leave out one that a backend lacks
     complex_input  also try complex images (those of operators that make complex data are tried anyway)
+    device         of the images; by default that of A's buffers and parameters, else the CPU
 
     Raises AssertionError that says which promise is broken and by how much.
     """
-    reports = [_Check(A, seed, dtype, complex_input).run() for dtype in dtypes]
+    held = itertools.chain(A.buffers(), A.parameters())
+    device = torch.device(device or next((t.device for t in held), "cpu"))
+    reports = [_Check(A, seed, dtype, complex_input, device).run() for dtype in dtypes]
     entries = [r.entries for r in reports if r.entries is not None]
     return Report(
         adjoint=max(r.adjoint for r in reports),
@@ -70,10 +74,10 @@ def check(
 
 
 class _Check:
-    def __init__(self, A: LinearOperator, seed: int, dtype: torch.dtype, complex_input: bool):
-        held = itertools.chain(A.buffers(), A.parameters())
-        self.A, self.dtype = A, dtype
-        self.device = next((t.device for t in held), torch.device("cpu"))
+    def __init__(
+        self, A: LinearOperator, seed: int, dtype: torch.dtype, complex_input: bool, device: torch.device
+    ):
+        self.A, self.dtype, self.device = A, dtype, device
         self.generator = torch.Generator().manual_seed(seed)
         self.tolerance, self.entrywise = _TOLERANCE[dtype], _ENTRYWISE[dtype]
         with torch.no_grad():

@@ -29,6 +29,8 @@ class AdversarialRegulariser(Functional):
         self.critic, self.scale = critic, float(scale)
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.is_complex():
+            raise ValueError(f"{type(self).__name__} expects a real image, got {x.dtype}")
         batch = x.shape[:-2]
         images = x.reshape(-1, *x.shape[-2:]) / self.scale
         return self.scale * self.critic(images).reshape(batch)

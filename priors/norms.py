@@ -28,7 +28,9 @@ class _Targeted(Functional):
     def hold(self, name: str, value: Tensor | float) -> None:
         """A tensor becomes a buffer, a number stays one (and takes on the dtype of any image)."""
         if isinstance(value, Tensor):
-            self.register_buffer(name, value)
+            self.register_buffer(
+                name, value if value.is_floating_point() or value.is_complex() else value.float()
+            )
         else:
             setattr(self, name, float(value) if not isinstance(value, complex) else value)
 
@@ -46,7 +48,7 @@ class _Targeted(Functional):
         """Re⟨y, target⟩, what the target adds to a conjugate."""
         if self.centred:
             return 0.0
-        target = torch.as_tensor(self.target, device=y.device)
+        target = self.target if isinstance(self.target, Tensor) else torch.full_like(y, self.target)
         return inner(y, target.expand(torch.broadcast_shapes(y.shape, target.shape)), self.ndim)
 
     def __repr__(self) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from operators.gradient import Gradient
-from operators.tensors import inner, norm, real_dtype, spread
+from operators.tensors import inner, real_dtype, spread, squared_norm, total
 
 from .backends.tv import divergence, fits
 from .backends.tv import dual_step as fused_step
@@ -45,10 +45,11 @@ class _Variation(Composed):
     def prox(self, x: Tensor, step: Step, iterations: int = 2000, tolerance: float = 1e-3) -> Tensor:
         """argmin_z ½‖z − x‖² + step·f(z), denoising, by fast gradient projection on the dual.
 
-        Beck and Teboulle, IEEE Trans. Image Process. 18 (2009). Every image stops by itself, as soon as its
-        duality gap proves ‖z − z*‖ ≤ tolerance·‖x − mean(x)‖, looked at every tenth iteration; that is the
-        accuracy of the result unless `iterations` ran out. float32 rounding allows about 3e-4, float64 1e-8.
-        Nothing is remembered from one call to the next; differentiable in x by unrolling.
+        Beck and Teboulle, IEEE Trans. Image Process. 18 (2009), with O'Donoghue and Candès' restart. Every
+        image stops by itself, as soon as its duality gap, looked at every tenth iteration, proves
+        ‖z − z*‖ ≤ tolerance·‖x − mean(x)‖; that is the accuracy, unless `iterations` ran out or rounding
+        hides the gap (below a tolerance of about 3e-4 in float32, 1e-8 in float64). Nothing is remembered
+        from one call to the next; differentiable in x, by unrolling.
 
         x    : (*batch, ny, nx)
         step : > 0, a float or one per image (*batch,)
@@ -56,7 +57,11 @@ class _Variation(Composed):
         batch = x.shape[: x.ndim - 2]
         weight = torch.as_tensor(step * self.weight, dtype=real_dtype(x), device=x.device)
         weight = weight.expand(batch).reshape(-1)
-        noisy, result = x.reshape(-1, *self.shape), []
+        mean = x.mean((-2, -1), keepdim=True)
+        noisy = (x - mean).reshape(-1, *self.shape)
+        rounding = 2 * torch.finfo(weight.dtype).eps * weight * self.pixel_size * total(noisy.abs(), 2)
+        allowed = (0.5 * tolerance**2 * squared_norm(noisy, 2) + rounding).detach()
+        result: list[Tensor] = []
         order: list[Tensor] = []
         images = torch.arange(len(noisy), device=x.device)
         p = q = noisy.new_zeros(len(noisy), 2, *self.shape)
@@ -73,15 +78,15 @@ class _Variation(Composed):
             z = noisy - self.A.adjoint(p)
             f, slope = Scaled(weight * self.pixel_size**2, self.pixelwise), self.A(z)
             gap = f(slope) + f.conjugate(p) - inner(p, slope, 3)
-            size = norm(noisy - noisy.mean((-2, -1), keepdim=True), 2)
-            done = (2 * gap.detach() <= (tolerance * size) ** 2) | torch.tensor(k >= iterations)
+            done = (gap.detach() <= allowed) | (k >= iterations)
             if bool(done.any()):
                 result.append(z[done])
                 order.append(images[done])
-                images, noisy, weight, p, q, t = (v[~done] for v in (images, noisy, weight, p, q, t))
+                state = (images, noisy, weight, allowed, p, q, t)
+                images, noisy, weight, allowed, p, q, t = (v[~done] for v in state)
         if not result:
             return x.clone()
-        return torch.cat(result)[torch.cat(order).argsort()].reshape(x.shape)
+        return torch.cat(result)[torch.cat(order).argsort()].reshape(x.shape) + mean
 
     def dual_step(self, p: Tensor, x_bar: Tensor, sigma: Step) -> Tensor:
         """Prox of σf* at p + σ∇x̄, fused where it can be: real float32 or float64 on the CPU.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from .data.sets import PairedData, UnpairedData
 from .learned import Learned, TrainedFor
 from .problem import Problem
 from .solvers import gradient_descent, run
-from .training import Progress, TrainingConfig
+from .training import Progress, TrainingConfig, within
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,24 @@ class AdversarialRegularisationConfig(TrainingConfig):
     iterations: int = 50
     step: float = 0.7
     nonnegative: bool = True
-    optimizer: str = "rmsprop"  # type: ignore[assignment]
+    optimizer: Literal["adam", "rmsprop"] = "rmsprop"
     learning_rate: float = 1e-4
-    schedule: str = "constant"  # type: ignore[assignment]
+    schedule: Literal["cosine", "constant"] = "constant"
     clip: float | None = None
     batch_size: int = 16
     steps: int = 1400
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.channels) != len(self.strides) or not 1 <= len(self.channels) <= 30:
+            raise ValueError(
+                f"AdversarialRegularisation channels, strides: expected one stride each, at most 30, "
+                f"got {self.channels} and {self.strides}"
+            )
+        for value in (*self.channels, *self.strides, self.width):
+            within("AdversarialRegularisation channels, strides, width", value, 1, 10_000)
+        within("AdversarialRegularisation iterations", self.iterations, 0, 1_000_000)
+        within("AdversarialRegularisation start_steps", self.start_steps, 0, 10_000)
 
 
 class AdversarialRegularisation(Learned):
@@ -68,6 +80,8 @@ class AdversarialRegularisation(Learned):
 
     data_kind = "unpaired"
     Config = AdversarialRegularisationConfig
+    prior: AdversarialRegulariser
+    weight: Tensor
 
     def build(self, scanner: TrainedFor) -> None:
         c = self.config
@@ -91,7 +105,6 @@ class AdversarialRegularisation(Learned):
             problem, images = next(data.batches(64, torch.Generator().manual_seed(self.config.seed)))
             self.weight.fill_(self.estimated_weight(problem, images))
         self.record["weight"] = float(self.weight)
-        self.record["validation_psnr_db"] = super().score(data)
         return self
 
     def loss(self, problem: Problem, images: Tensor, generator: torch.Generator) -> Tensor:

@@ -53,7 +53,7 @@ class Reconstructor(nn.Module, ABC):
 
     @classmethod
     def pretrained(cls, problem: str) -> Self:
-        """This method with the shipped weights for a built-in problem, as "ellipses-small"."""
+        """The method with the shipped weights for a built-in problem, as "ellipses-small"."""
         return cast(Self, checkpoints.pretrained(cls, problem))
 
 
@@ -75,7 +75,8 @@ class _Methods(Mapping[str, type[Reconstructor]]):
                     "interop",
                 ):
                     importlib.import_module(module.name)
-            ours = [c for c in _subclasses(Reconstructor) if c.__module__.startswith(f"{__package__}.")]
+            every = _subclasses(Reconstructor)  # type: ignore[type-abstract]
+            ours = [c for c in every if c.__module__.startswith(f"{__package__}.")]
             self._found = {c.name: c for c in ours if not c.__abstractmethods__}
         return self._found
 

@@ -9,13 +9,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
     from .base import Reconstructor
+    from .learned import Learned, TrainedFor
 
 FORMAT = 1
 KEYS = {"format", "method", "version", "config", "trained_for", "training", "scores", "licence", "weights"}
@@ -30,19 +31,20 @@ def save(
     half : store weights in float16; they are float32 again when loaded
     scores : on the validation images, by name with unit; written on the card
     """
-    learned = _learned(type(method))
-    if method.trained_for is None:  # type: ignore[attr-defined]
+    _learned(type(method))
+    learned = cast("Learned", method)
+    if learned.trained_for is None:
         raise ValueError(f"{type(method).__name__}.save: nothing learned yet: call fit(data) first")
     weights = {k: _stored(v, half) for k, v in method.state_dict().items()}
     file = _stem(path).with_suffix(".safetensors")
     content = write_tensors(file, weights)
     card = {
         "format": FORMAT,
-        "method": learned.name,
+        "method": method.name,
         "version": _version(),
-        "config": asdict(method.config),  # type: ignore[attr-defined]
-        "trained_for": asdict(method.trained_for),  # type: ignore[attr-defined]
-        "training": dict(method.record),  # type: ignore[attr-defined]
+        "config": asdict(learned.config),
+        "trained_for": asdict(learned.trained_for),
+        "training": dict(learned.record),
         "scores": dict(scores or {}),
         "licence": "BSD-3-Clause",
         "weights": {
@@ -73,9 +75,7 @@ def load(cls: type[Reconstructor], path: str | Path) -> Reconstructor:
     with torch.device("meta"):
         method.build(_trained_for(card["trained_for"]))
     _check_shapes(file, method.state_dict(), tensors)
-    method.load_state_dict(
-        {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, assign=True
-    )
+    method.load_state_dict({k: v.float() for k, v in tensors.items()}, assign=True)
     method.record = _entry(card, "training")
     method.requires_grad_(False).eval()
     return method
@@ -88,7 +88,7 @@ def pretrained(cls: type[Reconstructor], problem: str) -> Reconstructor:
         have = sorted(f.stem.removeprefix(f"{cls.name}-") for f in ZOO.glob(f"{cls.name}-*.safetensors"))
         raise ValueError(
             f"{cls.__name__}.pretrained({problem!r}): no such weights are shipped; there are "
-            f"{', '.join(map(repr, have)) or 'none'} for this method. Train your own: {cls.__name__}().fit(data)"
+            f"{', '.join(map(repr, have)) or 'none'} for it. Train your own: {cls.__name__}().fit(data)"
         )
     return load(cls, ZOO / stem)
 
@@ -140,7 +140,7 @@ def fingerprint(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _learned(cls: type[Reconstructor]) -> Any:
+def _learned(cls: type[Reconstructor]) -> type[Learned]:
     from .learned import Learned
 
     if not issubclass(cls, Learned):
@@ -158,11 +158,11 @@ def _config(cls: Any, values: Any) -> Any:
         raise ValueError(f"{cls.__name__} config: {error}") from None
 
 
-def _trained_for(values: Any) -> Any:
+def _trained_for(values: Any) -> TrainedFor:
     from .learned import TrainedFor
 
     _check_keys("card trained_for", values, {f.name for f in fields(TrainedFor)})
-    return TrainedFor(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    return TrainedFor(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})  # type: ignore[arg-type]
 
 
 def _entry(card: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -184,6 +184,8 @@ def _check_shapes(file: Path, wanted: Mapping[str, Tensor], got: Mapping[str, Te
         missing, unknown = sorted(set(wanted) - set(got)), sorted(set(got) - set(wanted))
         raise ValueError(f"{file}: missing weights {missing[:3]}, unknown weights {unknown[:3]}")
     for key, tensor in wanted.items():
+        if not got[key].is_floating_point():
+            raise ValueError(f"{file}: {key} should hold floating-point numbers, holds {got[key].dtype}")
         if tensor.shape != got[key].shape:
             raise ValueError(
                 f"{file}: {key} should have shape {tuple(tensor.shape)}, has {tuple(got[key].shape)}"
@@ -191,7 +193,8 @@ def _check_shapes(file: Path, wanted: Mapping[str, Tensor], got: Mapping[str, Te
 
 
 def _stored(tensor: Tensor, half: bool) -> Tensor:
-    return tensor.half() if half and tensor.is_floating_point() else tensor
+    # a single number costs nothing and may need its digits
+    return tensor.half() if half and tensor.numel() > 64 else tensor
 
 
 def _stem(path: str | Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from operators.backprojection import fbp
+from operators.backprojection import fbp, ramp
 from operators.tensors import spread, squared_norm
 
 from .base import Reconstructor
@@ -40,6 +40,8 @@ class FBP(Reconstructor):
         super().__init__()
         self.filter, self.frequency_scaling = filter, frequency_scaling
         self.short_scan, self.positive = short_scan, positive
+        # a wrong filter is an error here already, not at the first problem
+        ramp(1, 1.0, filter, frequency_scaling)
 
     def forward(self, problem: Problem) -> Tensor:
         x = fbp(problem.A, problem.linear, self.filter, self.frequency_scaling, self.short_scan)

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, ClassVar, Self
 
 import torch
@@ -16,6 +17,7 @@ from operators import LinearOperator
 from .base import Reconstructor
 from .checkpoints import fingerprint
 from .data.sets import PairedData, UnpairedData
+from .metrics import psnr, ssim
 from .problem import Problem
 from .training import Progress, TrainingConfig, train
 
@@ -64,7 +66,7 @@ class Learned(Reconstructor):
 
     @abstractmethod
     def apply_to(self, A: LinearOperator, y: Tensor) -> Tensor:
-        """Images of size 1, (n, *A.in_shape), from linear data divided by the image scale, (n, *A.out_shape)."""
+        """Images of size 1, (n, *A.in_shape), from linear data over the image scale (n, *A.out_shape)."""
 
     def loss(self, problem: Problem, images: Tensor, generator: torch.Generator) -> Tensor:
         """What `fit` lowers; by default mean (x − truth)² over the batch, at image scale 1."""
@@ -72,11 +74,18 @@ class Learned(Reconstructor):
         return (self(problem) / scale - images / scale).square().mean()
 
     def score(self, data: PairedData | UnpairedData) -> float:
-        """Mean PSNR [dB] over the validation images, data range max − min of each truth."""
+        """What tells on the validation images how training goes, higher is better; by default PSNR."""
+        return self.scores(data)["psnr_db_range_truth"]
+
+    def scores(self, data: PairedData | UnpairedData) -> dict[str, float]:
+        """Mean PSNR [dB] and SSIM over the validation images, data range max − min of each truth."""
         problem, truth = data.validation
-        error = (self(problem) - truth).square().flatten(1).mean(1)
+        x = self(problem)
         span = truth.flatten(1).amax(1) - truth.flatten(1).amin(1)
-        return float((10 * torch.log10(span**2 / error)).mean())
+        result = {"psnr_db_range_truth": float(psnr(x, truth, data_range=span).mean())}
+        if min(truth.shape[-2:]) >= 7:
+            result["ssim_range_truth"] = float(ssim(x, truth, data_range=span).mean())
+        return result
 
     def forward(self, problem: Problem) -> Tensor:
         scanner = self.scanner(problem)
@@ -139,9 +148,10 @@ class Learned(Reconstructor):
                 f"with {problem.A.in_shape} from {problem.A.out_shape}: fit it to this one"
             )
         if not self.any_geometry and fingerprint(_words(problem.A)) != scanner.hash:
+            mine, other = shorten(scanner.operator, 200), shorten(_words(problem.A), 200)
             raise ValueError(
-                f"{name}: trained for {scanner.operator}, got {_words(problem.A)}, of the same shapes: fit it to "
-                "this one, or set any_geometry = True to try regardless"
+                f"{name}: trained for {mine}, got {other}, of the same shapes: fit it to this one, "
+                "or set any_geometry = True to try regardless"
             )
         return scanner
 

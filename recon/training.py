@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from .checkpoints import read_tensors, write_tensors
 from .data.sets import PairedData, UnpairedData
 from .problem import Problem
+
+if TYPE_CHECKING:
+    from .learned import Learned
 
 Loss = Callable[[Problem, Tensor, torch.Generator], Tensor]
 
@@ -51,11 +54,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "reuse", "validate_every", "checkpoint_every"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(
-                    f"{type(self).__name__} {name}: expected a whole number of at least 1, got {value!r}"
-                )
+            within(f"{type(self).__name__} {name}", getattr(self, name), 1, 10**9)
         for name in ("learning_rate", "clip"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
@@ -68,7 +67,7 @@ class TrainingConfig:
                 )
         if self.optimizer not in ("adam", "rmsprop") or self.schedule not in ("cosine", "constant"):
             raise ValueError(
-                f"{type(self).__name__}: optimizer is 'adam' or 'rmsprop' and schedule 'cosine' or 'constant', "
+                f"{type(self).__name__}: expected optimizer adam or rmsprop and schedule cosine or constant, "
                 f"got {self.optimizer!r} and {self.schedule!r}"
             )
 
@@ -108,13 +107,13 @@ def train(
     the same weights, and one resumed from its checkpoint those of an unbroken one (on the same machine and
     number of threads).
 
-    Parameters
-    ----------
+    network, data, config : what learns, from what, how
     loss : (problem, images, generator) -> a number; images are truths (paired) or other images (unpaired)
     score : of the network on the validation images, higher is better; called every `validate_every` steps
     minutes : wall-time bound over all sessions; the schedule then ends where time does, and the run, unlike
         one of `steps` steps, is not repeatable
     checkpoint : a .safetensors file, written every `checkpoint_every` steps; there already: resumed from
+    callback : given the progress after every step
     """
     run = _Run(network, config)
     path = Path(checkpoint) if checkpoint else None
@@ -127,7 +126,8 @@ def train(
         if batch[0] != number:
             batch = number, next(data.batches(config.batch_size, _generator(config.seed, 2 * number)))
         spent = progress.seconds / (60 * minutes) if minutes else 0.0
-        value = loss(*batch[1], _generator(config.seed, 2 * progress.step + 1))
+        problem, images = batch[1]
+        value = loss(problem, images, _generator(config.seed, 2 * progress.step + 1))
         progress.losses.append(run.step(value, max(progress.step / config.steps, spent)))
         progress.step += 1
         progress.seconds = time.perf_counter() - started
@@ -238,9 +238,67 @@ class _Run:
             self.named[k].copy_(value)
 
 
+def within(name: str, value: object, lowest: int, highest: int) -> None:
+    """Raise ValueError unless `value` is a whole number from `lowest` to `highest`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+        raise ValueError(f"{name}: expected a whole number from {lowest} to {highest}, got {value!r}")
+
+
 def _generator(seed: int, number: int) -> torch.Generator:
     return torch.Generator().manual_seed((seed << 32) + number)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def train_method(
+    name: str,
+    problem: str | PairedData,
+    out: str | Path,
+    minutes: float | None = None,
+    *,
+    half: bool = True,
+    callback: Callable[[Progress], None] | None = None,
+    **changes: Any,
+) -> Learned:
+    """Train the method called `name` and save it as `out`.safetensors with its card `out`.json.
+
+    problem : a name, as "ellipses-small", with the configuration of `recon.zoo.recipes`; or pairs
+    minutes : wall-time bound; None for the configuration's steps, which is repeatable
+    half : store the weights in float16
+    callback : given the progress after every step
+    changes : of the configuration
+
+    `out`.checkpoint.safetensors is written meanwhile, resumed from if it is there, and removed at the end.
+    """
+    from .base import METHODS
+    from .data.small import TRAINING_SETS
+    from .learned import Learned
+    from .zoo.recipes import recipe
+
+    if name not in METHODS or not issubclass(METHODS[name], Learned):
+        learned = ", ".join(k for k, c in METHODS.items() if issubclass(c, Learned))
+        raise ValueError(f"train_method name: expected one that learns ({learned}), got {name!r}")
+    if isinstance(problem, str):
+        if problem not in TRAINING_SETS:
+            raise ValueError(
+                f"train_method problem: expected one of {', '.join(TRAINING_SETS)}, or pairs, got {problem!r}"
+            )
+        data: PairedData = TRAINING_SETS[problem]()
+        changes = recipe(problem, name) | changes
+    else:
+        data = problem
+    method = METHODS[name](**changes)
+    assert isinstance(method, Learned)
+    out = Path(out)
+    checkpoint = out.with_name(f"{out.name}.checkpoint.safetensors")
+    method.fit(
+        data if method.data_kind == "paired" else data.unpaired(),
+        minutes=minutes,
+        checkpoint=checkpoint,
+        callback=callback,
+    )
+    method.save(out, half=half, scores=method.scores(data))
+    checkpoint.unlink(missing_ok=True)
+    return method

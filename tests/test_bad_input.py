@@ -82,7 +82,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "a functional on another space": (lambda: L21() @ A, "cannot compose"),
     "negative regularisation": (lambda: TotalVariation(weight=-1.0)(_problem()), "weight"),
     "no iterations": (lambda: CGLS(iterations=-1)(_problem()), "iterations"),
-    "PSNR without a range": (lambda: psnr(IMAGE, IMAGE), "data_range"),
+    "PSNR without a range": (lambda: psnr(IMAGE, IMAGE, data_range=None), "data_range"),
     "unknown method": (lambda: METHODS["totl-variation"], "total-variation"),
 }
 

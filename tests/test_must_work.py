@@ -2,6 +2,7 @@
 
 import math
 import threading
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -37,7 +38,7 @@ def test_memory_in_any_form(backend: str) -> None:
     torch.testing.assert_close(A(torch.stack([x, x], -1)[..., 0]), expected)
     array = x.numpy().copy()
     array.setflags(write=False)
-    with pytest.warns(UserWarning, match="not writable"):
+    with warnings.catch_warnings(action="ignore"):  # torch warns once that it cannot guard it
         read_only = torch.from_numpy(array)
     torch.testing.assert_close(A(read_only), expected)
     assert A(x[:0]).shape == (0, 8, 25)

@@ -8,12 +8,10 @@ slice after the other; the back projection there only approximates the transpose
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..geometry import FanBeam, Geometry
+from .pool import available, share
 
 _PROJECTORS_PER_THREAD = 8
 _of_thread = threading.local()
@@ -63,7 +62,7 @@ def project(x: Tensor, geometry: Geometry) -> Tensor:
         _run_on_cuda("direct_FP", x, y, geometry)
     else:
         images, sinograms, forward = x.numpy(), _as_astra(y, geometry), toolbox().projector.direct_FP
-        _each(lambda k: forward(_projector(geometry), images[k], out=sinograms[k]), len(x))
+        share(lambda k: forward(_projector(geometry), images[k], out=sinograms[k]), len(x), available())
     return y
 
 
@@ -75,7 +74,7 @@ def backproject(y: Tensor, geometry: Geometry) -> Tensor:
         _run_on_cuda("direct_BP", y, x, geometry)
     else:
         images, sinograms, back = x.numpy(), _as_astra(y, geometry), toolbox().projector.direct_BP
-        _each(lambda k: back(_projector(geometry), sinograms[k], out=images[k]), len(y))
+        share(lambda k: back(_projector(geometry), sinograms[k], out=images[k]), len(y), available())
     return x
 
 
@@ -89,30 +88,13 @@ def _checked(x: Tensor, geometry: Geometry) -> Tensor:
     if x.is_cuda and is_arc(geometry):
         raise ValueError("XRay backend 'astra' has no arc detector on CUDA: use backend='sparse', or x.cpu()")
     if x.is_cuda and not usable_on_cuda():
-        raise ValueError(
-            "XRay backend 'astra' finds no CUDA device of its own: use backend='sparse', or x.cpu()"
-        )
+        raise ValueError("XRay backend 'astra' finds no CUDA device: use backend='sparse', or x.cpu()")
     return x.detach().resolve_neg().contiguous()
 
 
 def _as_astra(sinograms: Tensor, geometry: Geometry) -> NDArray[np.float32]:
     rows = (geometry.views * geometry.n_bins, 1) if is_arc(geometry) else geometry.sinogram_shape
     return sinograms.numpy().reshape(len(sinograms), *rows)
-
-
-def _each(run: Callable[[int], None], count: int) -> None:
-    threads = min(count, torch.get_num_threads())
-    if threads <= 1:
-        for k in range(count):
-            run(k)
-    else:
-        list(_pool(threads, os.getpid()).map(run, range(count)))
-
-
-@cache
-def _pool(threads: int, process: int) -> ThreadPoolExecutor:
-    """Threads of this process; a forked child, which inherits none, gets its own."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="operators-astra")
 
 
 class _Handle:

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from ..geometry import Geometry
 from . import joseph_kernels as kernels
-from .lanes import Lanes, by_image, by_symmetry
-from .rays import ray_table
+from .lanes import Integers, Lanes, by_image, by_symmetry
 from .pool import available, share
+from .rays import ray_table
 from .vector import LANES
 
 CHUNK = 64  # bins of one piece of work
@@ -35,15 +35,18 @@ _of_thread = threading.local()
 class Plan:
     """What the kernels need of one geometry, one way to deal lanes and one dtype.
 
-    tables : start (shifted by the border), slope, weight, first, last, each (groups, bins)
+    lanes : base, step, count, see `lanes.py`
+    rays : start (shifted by the border), slope, weight, first, last, each (groups, bins), see `rays.py`
     chunks : (chunks, 4): group, first and last bin, transposed
+    symmetries : (symmetries, 3), `image` of `lanes.py`
     back : (symmetries, 2, 3): pixel (row, column) of x lies at back @ (1, row, column) in the padded copies
     """
 
-    lanes: Lanes
-    tables: tuple[NDArray[Any], ...]
-    chunks: NDArray[np.int64]
-    back: NDArray[np.int64]
+    symmetries: Integers
+    lanes: tuple[Integers, Integers, Integers]
+    rays: tuple[NDArray[Any], ...]
+    chunks: Integers
+    back: Integers
     image_shape: tuple[int, int]
     samples: int
 
@@ -63,9 +66,9 @@ def backproject(y: Tensor, geometry: Geometry) -> Tensor:
 
 
 def _passes(one: Any, source: Tensor, target: Tensor, geometry: Geometry) -> None:
-    """A pass takes as many images as fit the lanes; every thread runs passes of its own, the last ones together."""
+    """A pass takes the images that fit the lanes; every thread runs passes of its own, the last together."""
     plan = _plan(geometry, _best(geometry, len(source)), source.dtype)
-    per_pass = LANES // plan.lanes.symmetries
+    per_pass = LANES // len(plan.symmetries)
     passes = -(-len(source) // per_pass)
     threads = available() if plan.samples * passes > _SERIAL else 1
     source_array = source.detach().resolve_neg().contiguous().numpy().reshape(len(source), -1)
@@ -82,43 +85,38 @@ def _passes(one: Any, source: Tensor, target: Tensor, geometry: Geometry) -> Non
 
 
 def _forward(plan: Plan, x: NDArray[Any], y: NDArray[Any], threads: int) -> None:
-    copies, (ny, nx) = _work_space(plan, x.dtype), plan.image_shape
-    pieces = 1 if threads == 1 else 4 * threads
-    start, slope, weight, first, last = plan.tables
-    lanes = plan.lanes
+    copies, pieces = _work_space(plan, x.dtype), _pieces(threads)
 
     def pack(k: int) -> None:
-        kernels.pack(x, copies, lanes.image, ny, nx, k, pieces)
+        kernels.pack(x, copies, plan.symmetries, plan.image_shape, (k, pieces))
 
     def project(k: int) -> None:
-        kernels.project(
-            copies, y, lanes.base, lanes.step, lanes.count, plan.chunks,
-            start, slope, weight, first, last, ny, nx, k, pieces,
-        )  # fmt: skip
+        kernels.project(copies, y, plan.lanes, plan.rays, plan.chunks, plan.image_shape, (k, pieces))
 
-    share(pack, pieces, threads)
-    share(project, pieces, threads)
+    for work in (pack, project):
+        share(work, pieces, threads)
 
 
 def _adjoint(plan: Plan, y: NDArray[Any], x: NDArray[Any], threads: int) -> None:
-    copies, (ny, nx) = _work_space(plan, x.dtype), plan.image_shape
-    pieces = 1 if threads == 1 else 4 * threads
-    start, slope, weight, first, last = plan.tables
-    lanes = plan.lanes
-    values = np.empty((*start.shape, LANES), x.dtype)
+    copies, pieces = _work_space(plan, x.dtype), _pieces(threads)
+    values = np.empty((*plan.rays[0].shape, LANES), x.dtype)
 
     def spread(k: int) -> None:
-        kernels.spread(y, values, lanes.base, lanes.step, lanes.count, weight, k, pieces)
+        kernels.spread(y, values, plan.lanes, plan.rays, (k, pieces))
 
     def scatter(k: int) -> None:
-        kernels.scatter(values, copies, plan.chunks, start, slope, first, last, ny, nx, k, pieces)
+        kernels.scatter(values, copies, plan.rays, plan.chunks, plan.image_shape, (k, pieces))
 
     def collect(k: int) -> None:
-        kernels.collect(copies, x, plan.back, ny, nx, k, pieces)
+        kernels.collect(copies, x, plan.back, plan.image_shape, (k, pieces))
 
-    share(spread, pieces, threads)
-    share(scatter, pieces, threads)
-    share(collect, pieces, threads)
+    for work in (spread, scatter, collect):
+        share(work, pieces, threads)
+
+
+def _pieces(threads: int) -> int:
+    """Several for each thread, since one of them may be held up."""
+    return 1 if threads == 1 else 4 * threads
 
 
 def _work_space(plan: Plan, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -152,8 +150,9 @@ def _plan(geometry: Geometry, lanes: Lanes, dtype: torch.dtype) -> Plan:
         for a, b in zip([0, *edges], [*edges, lanes.bins], strict=True):
             chunks += [(g, d, min(d + CHUNK, b), int(transposed[a])) for d in range(a, b, CHUNK)]
     return Plan(
-        lanes=lanes,
-        tables=(
+        symmetries=lanes.image,
+        lanes=(lanes.base, lanes.step, lanes.count),
+        rays=(
             (table.start[used] + 1).astype(real),  # column 0 of a copy is its border
             table.slope[used].astype(real),
             table.weight[used].astype(real),
@@ -167,7 +166,7 @@ def _plan(geometry: Geometry, lanes: Lanes, dtype: torch.dtype) -> Plan:
     )
 
 
-def _back(lanes: Lanes, ny: int, nx: int) -> NDArray[np.int64]:
+def _back(lanes: Lanes, ny: int, nx: int) -> Integers:
     """Where pixel (row, column) of x lies in the two padded copies of every lane, (symmetries, 2, 3)."""
     row, column = np.arange(ny)[:, None], np.arange(nx)
     result = np.zeros((lanes.symmetries, 2, 3), np.int64)

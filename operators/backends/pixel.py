@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..geometry import FanBeam, Geometry
-from .threads import kernel
+from .pool import available, share
 
 Array = NDArray[Any]
 
 PARALLEL, FLAT, ARC = 0, 1, 2
-BLOCK = 8
+BLOCK = 16  # rows of the image for which a view's bins stay in cache
+SERIAL = 100_000  # samples, some 0.1 ms, for which waking a thread does not pay
 ONE = np.uint32(1)
 
 
@@ -65,7 +66,13 @@ def backproject(q: Tensor, geometry: Geometry) -> Tensor:
     kind, views = table(geometry)
     padded = _padded(q).numpy()
     x = torch.zeros(len(q), *geometry.image_shape, dtype=q.dtype)
-    _gather(padded, x.numpy(), views, kind)
+    image = x.numpy()
+    blocks = -(-geometry.image_shape[0] // BLOCK)
+
+    def rows(k: int) -> None:
+        _gather(padded, image, views, kind, k * BLOCK, (k + 1) * BLOCK)
+
+    share(rows, blocks, _threads(q, geometry))
     return x
 
 
@@ -75,8 +82,14 @@ def project(x: Tensor, geometry: Geometry) -> Tensor:
         return project_torch(x, geometry)
     kind, views = table(geometry)
     padded = torch.zeros(len(x), geometry.views, geometry.n_bins + 3, dtype=x.dtype)
-    _scatter(x.detach().contiguous().numpy(), padded.numpy(), views, kind)
+    image, q = x.detach().resolve_neg().contiguous().numpy(), padded.numpy()
+    share(lambda v: _scatter(image, q, views, kind, v), geometry.views, _threads(x, geometry))
     return padded[..., 1:-2].contiguous()
+
+
+def _threads(batch: Tensor, geometry: Geometry) -> int:
+    samples = len(batch) * geometry.views * math.prod(geometry.image_shape)
+    return available() if samples > SERIAL else 1
 
 
 def _padded(q: Tensor) -> Tensor:
@@ -142,37 +155,37 @@ def _locate(
         index[i], fraction[i] = np.uint32(whole), s - real(whole)
 
 
-@kernel(fastmath={"contract", "nsz", "arcp"})
-def _gather(q: Array, x: Array, views: Array, kind: int) -> None:
+@numba.njit(fastmath={"contract", "nsz", "arcp"}, cache=True, nogil=True, error_model="numpy")
+def _gather(q: Array, x: Array, views: Array, kind: int, begin: int, end: int) -> None:
+    """Rows begin … end − 1 of x: the bins of a view stay in cache for all of them."""
     images, ny, nx = x.shape
     bins = q.shape[2] - 3
-    for block in numba.prange((ny + BLOCK - 1) // BLOCK):
-        index, fraction, weight = np.empty(nx, np.uint32), np.empty(nx, q.dtype), np.empty(nx, q.dtype)
-        for v in range(len(views)):
-            for j in range(block * BLOCK, min((block + 1) * BLOCK, ny)):
-                _locate(views[v], kind, j, bins, index, fraction, weight)
-                for b in range(images):
-                    row, out = q[b, v], x[b, j]
-                    for i in range(nx):
-                        left = row[index[i]]
-                        out[i] += weight[i] * (left + fraction[i] * (row[index[i] + ONE] - left))
-
-
-@kernel(fastmath={"contract", "nsz", "arcp"})
-def _scatter(x: Array, q: Array, views: Array, kind: int) -> None:
-    images, ny, nx = x.shape
-    bins = q.shape[2] - 3
-    for v in numba.prange(len(views)):
-        index, fraction, weight = np.empty(nx, np.uint32), np.empty(nx, q.dtype), np.empty(nx, q.dtype)
-        for j in range(ny):
+    index, fraction, weight = np.empty(nx, np.uint32), np.empty(nx, q.dtype), np.empty(nx, q.dtype)
+    for v in range(len(views)):
+        for j in range(begin, min(end, ny)):
             _locate(views[v], kind, j, bins, index, fraction, weight)
             for b in range(images):
-                row, image = q[b, v], x[b, j]
+                row, out = q[b, v], x[b, j]
                 for i in range(nx):
-                    value = weight[i] * image[i]
-                    right = fraction[i] * value
-                    row[index[i]] += value - right
-                    row[index[i] + ONE] += right
+                    left = row[index[i]]
+                    out[i] += weight[i] * (left + fraction[i] * (row[index[i] + ONE] - left))
+
+
+@numba.njit(fastmath={"contract", "nsz", "arcp"}, cache=True, nogil=True, error_model="numpy")
+def _scatter(x: Array, q: Array, views: Array, kind: int, v: int) -> None:
+    """View v of q."""
+    images, ny, nx = x.shape
+    bins = q.shape[2] - 3
+    index, fraction, weight = np.empty(nx, np.uint32), np.empty(nx, q.dtype), np.empty(nx, q.dtype)
+    for j in range(ny):
+        _locate(views[v], kind, j, bins, index, fraction, weight)
+        for b in range(images):
+            row, image = q[b, v], x[b, j]
+            for i in range(nx):
+                value = weight[i] * image[i]
+                right = fraction[i] * value
+                row[index[i]] += value - right
+                row[index[i] + ONE] += right
 
 
 def backproject_torch(q: Tensor, geometry: Geometry) -> Tensor:

@@ -21,7 +21,7 @@ def available() -> int:
 
 
 def share(work: Callable[[int], None], count: int, threads: int) -> None:
-    """Call work(0) … work(count − 1) on up to `threads` threads, this one included; return when all is done."""
+    """Call work(0) … work(count − 1) on up to `threads` threads, this one included, and wait."""
     todo = deque(range(count))
 
     def run() -> None:

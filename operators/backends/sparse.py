@@ -99,8 +99,8 @@ def _matrices(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> t
             needed = nbytes(geometry, dtype)
             if needed > LIMIT:
                 raise ValueError(
-                    f"XRay backend 'sparse': the matrix of this geometry needs up to {needed / 2**30:.1f} GiB, the "
-                    f"limit is {LIMIT / 2**30:.1f} GiB; use backend='numba'"
+                    f"XRay backend 'sparse': the matrix of this geometry needs {needed / 2**30:.1f} GiB, "
+                    f"the limit is {LIMIT / 2**30:.1f} GiB; use backend='numba'"
                 )
             A = matrix(geometry, torch.empty(0, dtype=dtype).numpy().dtype.type)
             pair = (A, A.T.tocsr())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -10,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from operators.backends.threads import kernel
+from operators.backends.threads import Kernel, kernel
 
 Array = NDArray[Any]
 
 ROWS = 16  # rows a thread takes at a time
+SMALL = 2**14  # pixels that one thread has done before a second one has woken
 
 
 def fits(*tensors: Tensor | float) -> bool:
@@ -33,7 +35,7 @@ def dual_step(p: Tensor, x: Tensor, sigma: Tensor, radius: Tensor, slack: Tensor
     """
     p, x = p.contiguous(), x.contiguous()
     out = torch.empty_like(p)
-    step = _isotropic if isotropic else _anisotropic
+    step = _choose(_isotropic if isotropic else _anisotropic, x)
     step(*(t.detach().numpy() for t in (p, x, sigma, radius, slack, out)))
     return out
 
@@ -43,8 +45,12 @@ def divergence(p: Tensor, scale: float) -> Tensor:
     p = p.contiguous()
     out = p.new_empty(p.shape[0], *p.shape[2:])
     values = out.numpy()
-    _divergence(p.detach().numpy(), values.dtype.type(scale), values)
+    _choose(_divergence, out)(p.detach().numpy(), values.dtype.type(scale), values)
     return out
+
+
+def _choose(step: Kernel, image: Tensor) -> Callable[..., None]:
+    return step.serial if image.numel() <= SMALL else step
 
 
 # a row is a function of its own: numba's parallel pass drops stores to a view that it takes for dead

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -23,7 +25,7 @@ class UNet(nn.Module):
     ----------
     in_channels, out_channels : of the image
     channels : width of every scale, finest first; their number is the depth
-    skips : channels joined across at every scale but the coarsest, 0 for none; None for all of the scale's own
+    skips : channels joined across at every scale but the coarsest, 0 for none; None for all of the scale
     norm : "none", "group", "instance" or "batch"; only "batch" makes an image depend on others while training
     residual : add the input to the result (out_channels = in_channels); starts as the identity
 
@@ -53,8 +55,7 @@ class UNet(nn.Module):
         self.residual, self.multiple = residual, 2 ** (len(channels) - 1)
         self.first = _double(in_channels, channels[0], norm)
         self.down = nn.ModuleList(
-            _double(fine, coarse, norm, stride=2)
-            for fine, coarse in zip(channels[:-1], channels[1:], strict=True)
+            _double(fine, coarse, norm, stride=2) for fine, coarse in pairwise(channels)
         )
         self.joints = nn.ModuleList(
             nn.Identity() if k == c else nn.Conv2d(c, k, 1) if k else nn.Module()
@@ -68,7 +69,7 @@ class UNet(nn.Module):
         self.last = nn.Conv2d(channels[0], out_channels, 1)
         if residual:
             nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         ny, nx = x.shape[-2:]
@@ -93,12 +94,17 @@ def _single(inside: int, outside: int, norm: Norm, stride: int) -> list[nn.Modul
     convolution = nn.Conv2d(inside, outside, 3, stride, padding=1)
     nn.init.kaiming_normal_(convolution.weight, a=0.2)
     nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
-    norms = {
-        "none": lambda: [],
-        "group": lambda: [nn.GroupNorm(min(8, outside) if outside % min(8, outside) == 0 else 1, outside)],
-        "instance": lambda: [nn.InstanceNorm2d(outside, affine=True)],
-        "batch": lambda: [nn.BatchNorm2d(outside)],
-    }
-    if norm not in norms:
-        raise ValueError(f"UNet norm: expected one of {', '.join(norms)}, got {norm!r}")
-    return [convolution, *norms[norm](), nn.LeakyReLU(0.2)]
+    return [convolution, *_norm(norm, outside), nn.LeakyReLU(0.2)]
+
+
+def _norm(norm: Norm, channels: int) -> list[nn.Module]:
+    match norm:
+        case "none":
+            return []
+        case "group":
+            return [nn.GroupNorm(math.gcd(8, channels), channels)]
+        case "instance":
+            return [nn.InstanceNorm2d(channels, affine=True)]
+        case "batch":
+            return [nn.BatchNorm2d(channels)]
+    raise ValueError(f"UNet norm: expected 'none', 'group', 'instance' or 'batch', got {norm!r}")

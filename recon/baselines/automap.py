@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from priors.networks.seeds import seeded
 
 from ..learned import Learned, TrainedFor
 from ..problem import Problem
-from ..training import TrainingConfig
+from ..training import TrainingConfig, within
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,18 @@ class AUTOMAPConfig(TrainingConfig):
     rank: int | None = None
     jitter: float = 0.01
     sparsity: float = 1e-4
-    optimizer: str = "rmsprop"  # type: ignore[assignment]
+    optimizer: Literal["adam", "rmsprop"] = "rmsprop"
     learning_rate: float = 2e-5
     beta2: float = 0.9
     batch_size: int = 100
     steps: int = 50_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("AUTOMAP features", self.features, 1, 10_000)
+        for name in ("hidden", "rank"):
+            if getattr(self, name) is not None:
+                within(f"AUTOMAP {name}", getattr(self, name), 1, 10_000_000)
 
 
 class AUTOMAP(Learned):

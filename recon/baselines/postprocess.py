@@ -12,7 +12,7 @@ from priors.networks.seeds import seeded
 from priors.networks.unet import UNet
 
 from ..learned import Learned, TrainedFor
-from ..training import TrainingConfig
+from ..training import TrainingConfig, within
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,11 @@ class FBPUNetConfig(TrainingConfig):
     norm: Literal["none", "group", "instance", "batch"] = "none"
     filter: str = "hann"
     frequency_scaling: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("FBPUNet base", self.base, 1, 10_000)
+        within("FBPUNet depth", self.depth, 1, 12)
 
 
 class FBPUNet(Learned):

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import inspect
 import json
+import math
 import os
 import platform
 import subprocess
@@ -24,8 +25,10 @@ PACKAGES = ("hybrid-recon", "torch", "numpy", "scipy", "numba", "astra-toolbox",
 
 def describe(value: Any) -> Any:
     """`value` as JSON: dataclasses and modules by name and settings, tensors by shape and digest."""
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, bool | int | str):
         return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
     if isinstance(value, Mapping):
         return {str(key): describe(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -36,7 +39,9 @@ def describe(value: Any) -> Any:
         fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"is": type(value).__name__, **fields}
     if isinstance(value, nn.Module):
-        state = {k: v for k, v in vars(value).items() if not k.startswith("_") and k not in ("training", "calls")}
+        state = {
+            k: v for k, v in vars(value).items() if not k.startswith("_") and k not in ("training", "calls")
+        }
         parts = {**state, **value._buffers, **value._parameters, **value._modules}
         return {"is": type(value).__name__, **{k: describe(parts[k]) for k in sorted(parts)}}
     return getattr(value, "__qualname__", None) or repr(value)

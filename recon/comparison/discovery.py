@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import re
 import sys
@@ -15,6 +16,7 @@ NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 def python_files(folder: Path) -> list[Path]:
+    """The files of a folder that hold a problem or methods; those with a leading _ are left alone."""
     return sorted(path for path in folder.glob("*.py") if not path.name.startswith("_"))
 
 
@@ -41,10 +43,12 @@ def load_module(path: Path) -> ModuleType:
 
 
 def is_path(name: str) -> bool:
+    """Whether a name on the command line means a file."""
     return name.endswith(".py") or "/" in name
 
 
 def existing_file(kind: str, name: str) -> Path:
+    """The file, or ValueError."""
     path = Path(name)
     if not path.is_file():
         raise ValueError(f"{kind} {name}: there is no such file")
@@ -52,12 +56,16 @@ def existing_file(kind: str, name: str) -> Path:
 
 
 def check_name(kind: str, name: str) -> str:
+    """The name, or ValueError if it could not be typed as one."""
     if not NAME.fullmatch(name):
-        raise ValueError(f"{kind} name {name!r}: expected lower-case letters, digits and single hyphens, as in 'my-{kind}'")
+        raise ValueError(
+            f"{kind} name {name!r}: expected lower-case letters, digits and single hyphens, as in 'my-{kind}'"
+        )
     return name
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
+    """An error that suggests the nearest name."""
     known = sorted(known)
     near = get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}, or a path to a .py file"

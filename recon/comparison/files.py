@@ -31,15 +31,18 @@ def replaced(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Text, in UTF-8."""
     with replaced(path) as beside:
         beside.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
+    """JSON, indented; NaN is an error."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
+    """What `write_json` wrote."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -50,6 +53,7 @@ def write_image(path: Path, image: NDArray[Any]) -> None:
 
 
 def read_image(path: Path) -> NDArray[Any]:
+    """What `write_image` wrote."""
     with np.load(path, allow_pickle=False) as archive:
         return archive["image"]
 
@@ -62,5 +66,5 @@ def check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise ValueError(
-            f"cannot write to the output folder {folder}: {error.strerror or error}; choose another with --out"
+            f"cannot write to the output folder {folder}: {error.strerror or error}; choose another"
         ) from error

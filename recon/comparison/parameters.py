@@ -8,8 +8,8 @@ from typing import Any
 from .describe import describe, environment
 from .discovery import is_path
 from .files import read_json, write_json
-from .methods import Method
-from .tasks import Task
+from .method import Method
+from .task import Task
 from .tuning import Tuned
 
 FOLDER = Path(__file__).parent / "parameters"
@@ -43,8 +43,8 @@ class Parameters:
         entry = self.methods[name]
         if self.stale:
             raise ValueError(
-                f"{self.path} was tuned for another version of problem {self.task.name} (its geometry, noise, "
-                "images or scores changed since): run `recon compare --tune` to tune anew"
+                f"{self.path} was tuned for another version of problem {self.task.name} (its geometry, "
+                "noise, images or scores changed since): run `recon compare --tune` to tune anew"
             )
         if entry["fixed"] != describe(method.fixed) or set(entry["parameters"]) != set(method.space):
             raise ValueError(

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ class Row:
 
     image : index in the test split; truth : digest of the true image, so that draws of one image are seen
     scores : metric -> value; empty after a failure
-    seconds : of one call; forward, adjoint : calls of A and A*; iterations : where the method says
+    seconds : of one call; forward, adjoint : calls of A and A*; iterations, found : where the method
+        says (chosen weight, objective, gap, residual)
     parameters : what was set, other than defaults; failure : why there is no image, or ""
     key : digest of problem, method and parameters: a row is reused only under the same one
     """
@@ -39,18 +40,21 @@ class Row:
     forward: int | None = None
     adjoint: int | None = None
     iterations: int | None = None
+    found: Mapping[str, float] = field(default_factory=dict)
     failure: str = ""
 
     def flat(self, metrics: Sequence[str]) -> dict[str, Any]:
         """The row of a table: "" where there is nothing to say."""
         values: dict[str, Any] = {name: getattr(self, name) for name in (*FIELDS, *COSTS)}
         values |= {metric: self.scores.get(metric) for metric in metrics}
-        values |= {"parameters": json.dumps(self.parameters, sort_keys=True), "failure": self.failure}
+        values |= {name: json.dumps(getattr(self, name), sort_keys=True) for name in ("parameters", "found")}
+        values["failure"] = self.failure
         return {name: "" if values[name] is None else values[name] for name in columns(metrics)}
 
 
 def columns(metrics: Sequence[str]) -> list[str]:
-    return [*FIELDS, *metrics, *COSTS, "parameters", "failure"]
+    """Names of the columns of a table of rows."""
+    return [*FIELDS, *metrics, *COSTS, "parameters", "found", "failure"]
 
 
 def metrics_of(rows: Iterable[Row]) -> list[str]:
@@ -87,7 +91,9 @@ class RowStore:
         return good
 
     def _broken(self) -> bool:
-        return self.path.exists() and len(self.path.read_text(encoding="utf-8").splitlines()) != len(self.rows)
+        return self.path.exists() and len(self.path.read_text(encoding="utf-8").splitlines()) != len(
+            self.rows
+        )
 
     def add(self, row: Row) -> None:
         self.rows.append(row)
@@ -102,6 +108,7 @@ def _line(row: Row) -> str:
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
+    """One line per row, with the union of their metrics."""
     metrics = metrics_of(rows)
     with replaced(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, columns(metrics))

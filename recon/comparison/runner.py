@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,13 @@ from torch import Tensor
 
 from ..base import Reconstructor
 from ..problem import Problem
-from .calls import Outcome, call, reason, watched
+from .calls import Outcome, call, reason
 from .describe import describe, digest, environment, fingerprint
 from .files import check_writable, read_json, write_image, write_json
-from .methods import Method
+from .method import Method
 from .rows import Row, RowStore
 from .scores import scores
-from .tasks import Pair, Task
+from .task import Pair, Task
 
 WARM_UP_LIMIT = 10.0  # [s] a first call longer than this is not repeated: it is the measurement
 
@@ -30,8 +30,9 @@ class Run:
     task: Task
     name: str
     method: Method
-    parameters: Mapping[str, Any]
-    tuned: str = "defaults of the method"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters_from: str = ""
+    tuning: Mapping[str, Any] | None = None
 
     @property
     def key(self) -> str:
@@ -42,21 +43,24 @@ class Run:
     def file(self) -> str:
         return f"{self.task.name}--{self.name}"
 
-    def prepared(self, problem: Problem, folder: Path) -> tuple[Reconstructor, float]:
-        """The method with its weights, and the seconds that `fit` took; fitted weights are kept in `folder`."""
-        method = self.method.build(problem, **self.parameters)
+    def prepared(self, folder: Path) -> tuple[Reconstructor, float]:
+        """The method with its weights, and the seconds `fit` took; fitted weights are kept in `folder`."""
+        method = self.method.build(self.task.name, **self.parameters)
         if method.data_kind is None or self.method.pretrained:
             return method.eval(), 0.0
         weights = folder / "weights" / f"{self.file}-{self.key}"
-        if weights.exists():
-            return type(method).load(weights).eval(), float(read_json(weights / "seconds.json"))  # type: ignore[attr-defined]
+        took = weights.with_name(f"{weights.name}.seconds.json")
+        if took.exists():
+            return type(method).load(weights).eval(), float(read_json(took))  # type: ignore[attr-defined]
         if self.task.data is None:
-            raise ValueError(f"{self.name} must learn first, and problem {self.task.name} has no training data")
+            raise ValueError(
+                f"{self.name} must learn first, and problem {self.task.name} has no training data"
+            )
         start = time.perf_counter()
         method.fit(self.task.data(method.data_kind))
         seconds = time.perf_counter() - start
         method.save(weights)  # type: ignore[operator]
-        write_json(weights / "seconds.json", seconds)
+        write_json(took, seconds)
         return method.eval(), seconds
 
 
@@ -98,7 +102,7 @@ def save_task(task: Task, pairs: Sequence[Pair], folder: Path) -> None:
             "masked": task.mask is not None,
             "windows": [vars(window) for window in task.windows],
             "zoom": task.zoom,
-            "notes": dict(task.notes),
+            "notes": {key: note if isinstance(note, str) else note() for key, note in task.notes.items()},
             "configuration": describe(task.configuration),
             "operator": repr(problem.A),
             "images": len(pairs),
@@ -120,20 +124,21 @@ def _group(run: Run, pairs: Sequence[Pair], store: RowStore, folder: Path, timeo
         "key": run.key,
         "settings": run.method.describe(),
         "parameters": dict(run.parameters),
-        "tuned": run.tuned,
+        "parameters_from": run.parameters_from,
+        "tuning": run.tuning,
         "environment": environment(),
+        **dict.fromkeys(("method_repr", "trainable", "fit_seconds", "warm_up_seconds")),
     }
+    method: Reconstructor | None = None
     try:
-        start = time.perf_counter()
-        method, fit_seconds = run.prepared(pairs[0][0], folder)
-        group |= {"prepare_seconds": time.perf_counter() - start, "fit_seconds": fit_seconds}
+        method, group["fit_seconds"] = run.prepared(folder)
         group |= {"method_repr": _shown(method), "trainable": _count(method)}
     except Exception as error:
-        method, outcome = None, Outcome(failure=reason(error))
+        outcome = Outcome(failure=reason(error))
     else:
-        outcome, group["history"] = watched(method, pairs[0][0], timeout)
-        group["warm_up_seconds"] = outcome.seconds
-    write_json(folder / "groups" / f"{run.file}.json", group)
+        outcome = call(method, pairs[0][0], timeout)
+        group |= {"warm_up_seconds": outcome.seconds, "history": outcome.history}
+    write_json(group_path(folder, run), group)
     for image in todo:
         problem, truth = pairs[image]
         if method is not None and not (image == 0 and (outcome.seconds or 0) > WARM_UP_LIMIT):
@@ -146,7 +151,8 @@ def _group(run: Run, pairs: Sequence[Pair], store: RowStore, folder: Path, timeo
 
 
 def _row(run: Run, image: int, truth: Tensor, outcome: Outcome) -> Row:
-    values, failure = {}, outcome.failure
+    values: dict[str, float] = {}
+    failure = outcome.failure
     if outcome.image is not None:
         values, failure = scores(run.task, outcome.image, truth)
     return Row(
@@ -160,15 +166,37 @@ def _row(run: Run, image: int, truth: Tensor, outcome: Outcome) -> Row:
         seconds=outcome.seconds,
         forward=outcome.forward,
         adjoint=outcome.adjoint,
+        iterations=outcome.iterations,
+        found=outcome.found,
         failure=failure,
     )
 
 
 def truth_path(folder: Path, problem: str, truth: str) -> Path:
+    """Where a true image is kept."""
     return folder / "images" / problem / f"truth-{truth}.npz"
 
 
+def group_path(folder: Path, run: Run) -> Path:
+    """Where it is kept what one method was on one problem."""
+    return folder / "groups" / f"{run.file}.json"
+
+
+def peak_of(folder: Path, run: Run) -> float | str | None:
+    """The peak memory measured for this very run, or None."""
+    path = group_path(folder, run)
+    group = read_json(path) if path.exists() else {}
+    return group.get("peak_mib") if group.get("key") == run.key else None
+
+
+def record_peak(folder: Path, run: Run, peak: float | str) -> None:
+    """Add the peak memory [MiB], or why there is none, to what is known of this method on this problem."""
+    path = group_path(folder, run)
+    write_json(path, read_json(path) | {"peak_mib": peak})
+
+
 def image_path(folder: Path, problem: str, method: str, image: int) -> Path:
+    """Where a reconstructed image is kept."""
     return folder / "images" / problem / f"{method}-{image:03d}.npz"
 
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from ..metrics import METRICS
 
 if TYPE_CHECKING:
-    from .tasks import Task
+    from .task import Task
 
 HIGHER_IS_BETTER = frozenset({"psnr_db", "ssim"})
 
 
 def scores(task: Task, image: Tensor, truth: Tensor) -> tuple[dict[str, float], str]:
     """Every metric of the task, and why one is missing, or ""."""
-    context = {
+    context: dict[str, Any] = {
         "data_range": task.data_range,
         "mask": None if task.mask is None else task.mask(truth),
         "mu_water": task.mu_water,
@@ -33,6 +33,11 @@ def scores(task: Task, image: Tensor, truth: Tensor) -> tuple[dict[str, float], 
 def better(metric: str) -> int:
     """+1 if more is better, −1 if less is."""
     return 1 if metric in HIGHER_IS_BETTER else -1
+
+
+def decimals(metric: str) -> int:
+    """Digits after the point in a table."""
+    return {"ssim": 4, "nrmse": 4}.get(metric, 2)
 
 
 def label(metric: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,11 +32,12 @@ def propose(space: Sequence[Range], seen: Sequence[Seen], trials: int, seed: int
 
 
 def _line(one: Range, seen: Sequence[tuple[float, float]], trials: int) -> float:
-    """One parameter: an even grid, outwards from an end while that is best, then ever finer about the best."""
+    """One parameter: an even grid, in growing steps beyond an end that is best, then finer about the best."""
     grid = max(2, min(trials, (trials + 1) // 2))
     if len(seen) < grid:
         return len(seen) / (grid - 1)
-    step = 1 / (grid - 1)
+    beyond = sum(not 0 <= u <= 1 for u, _ in seen)
+    step = 2**beyond / (grid - 1)
     points = sorted(seen)
     best = min(range(len(points)), key=lambda i: points[i][1])
     low, high = one.bounds
@@ -63,7 +65,7 @@ def _neighbours(
 
 def _widest_gap(one: Range, points: Sequence[tuple[float, float]]) -> float:
     """The middle of the widest gap which holds a new value; the best point itself if there is none."""
-    gaps = sorted(zip(points, points[1:], strict=False), key=lambda pair: pair[0][0] - pair[1][0])
+    gaps = sorted(itertools.pairwise(points), key=lambda pair: pair[0][0] - pair[1][0])
     for (a, _), (b, _) in gaps:
         middle = (a + b) / 2
         if one.at(middle) not in (one.at(a), one.at(b)):
@@ -72,7 +74,10 @@ def _widest_gap(one: Range, points: Sequence[tuple[float, float]]) -> float:
 
 
 def _space(space: Sequence[Range], seen: Sequence[Seen], trials: int, seed: int) -> Point:
-    """Several parameters: half the trials spread evenly (Sobol), half in a shrinking box about the best."""
+    """Several parameters: half the trials spread evenly (Sobol), half in a shrinking box about the best.
+
+    Where the best is the outermost tried, the box gives way to a step outwards of up to the stated range.
+    """
     spread = max(1, (trials + 1) // 2)
     size = 1 << max(0, math.ceil(math.log2(trials + 1)))
     cube = qmc.Sobol(len(space), seed=np.random.default_rng(seed)).random(size)
@@ -84,9 +89,12 @@ def _space(space: Sequence[Range], seen: Sequence[Seen], trials: int, seed: int)
     point = []
     for one, u, c in zip(space, best, cube[k], strict=True):
         low, high = one.bounds
-        # a choice is either kept or, now and then, drawn anew; numbers may step beyond the stated range
-        new = (c if c < shrink else u) if isinstance(one, Choice) else u + shrink * (2 * c - 1)
-        point.append(float(min(high, max(low, new))))
+        if isinstance(one, Choice):  # mostly kept, now and then drawn anew
+            point.append(float(c if c < shrink else u))
+            continue
+        tried = [s.point[len(point)] for s in seen]
+        step = {"below": -c, "above": c}.get(edge_of(one, u, tried), shrink * (2 * c - 1))
+        point.append(float(min(high, max(low, u + step))))
     return tuple(point)
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from .calls import call
-from .methods import Method
+from .method import Method
 from .scores import better, scores
 from .search import Point, Seen, edge_of, propose
-from .tasks import Pair, Task
+from .task import Pair, Task
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def tune(
     trials: int,
     seed: int = 0,
     timeout: float = math.inf,
-) -> Iterator[Trial]:
+) -> Generator[Trial, None, Tuned]:
     """Trials one by one; a generator whose `return` value is the `Tuned` result.
 
     One parameter is searched on a grid and then ever finer about the best; several by a Sobol sequence and
@@ -98,7 +98,7 @@ def _try(
     values = []
     failure = ""
     try:
-        built = method.build(pairs[0][0], **parameters).eval()
+        built = method.build(task.name, **parameters).eval()
     except Exception as error:
         return Trial(parameters, None, time.perf_counter() - start, f"{type(error).__name__}: {error}")
     for problem, truth in pairs:

@@ -25,7 +25,7 @@ def dival_geometry(size: int = 128) -> ParallelBeam:
     return ParallelBeam(
         image_shape=(size, size),
         pixel_size=128 / size,
-        angles=[(k + 0.5) * math.pi / 30 for k in range(30)],
+        angles=tuple((k + 0.5) * math.pi / 30 for k in range(30)),
         n_bins=183,
         bin_size=128 * math.sqrt(2) / 183,
     )
@@ -49,20 +49,19 @@ def dival_problem(
     """
     if isinstance(index, int):
         problem, truth = dival_problem(range(index, index + 1), part, backend, dtype)
-        sigma = problem.noise.sigma
-        return Problem(problem.A, problem.y[0], Gaussian(sigma=float(sigma[0]))), truth[0]
+        return Problem(problem.A, problem.y[0], problem.noise.select(0)), truth[0]
     if index.step != 1 or index.start < 0 or not len(index):
         raise ValueError(f"dival_problem index: expected a number or a range of step 1, got {index!r}")
     images = dival_ellipses(part, start=index.start, stop=index.stop)
     truth = torch.stack(list(images)).to(dtype)
     fine = upsampled(truth.double(), DIVAL_FINE).to(dtype)
     clean = XRay(dival_geometry(DIVAL_FINE), backend)(fine)
-    noise = Gaussian(relative=0.025).at(clean)
+    sigma = 0.025 * clean.abs().double().mean((1, 2))
     draws = np.random.RandomState(DIVAL_NOISE_SEEDS[part])
     draws.normal(size=(index.start, *clean.shape[1:]))
     white = torch.from_numpy(draws.normal(size=tuple(clean.shape))).to(dtype)
-    y = clean + noise.sigma.to(dtype)[:, None, None] * white
-    return Problem(XRay(dival_geometry(), backend), y, noise), truth
+    y = clean + sigma.to(dtype)[:, None, None] * white
+    return Problem(XRay(dival_geometry(), backend), y, Gaussian(sigma=sigma)), truth
 
 
 def upsampled(image: Tensor, size: int) -> Tensor:

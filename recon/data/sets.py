@@ -191,14 +191,15 @@ class UnpairedData:
 
 def selected(problem: Problem, index: Tensor) -> Problem:
     """Some of a batched problem's images."""
-    return Problem(problem.A, problem.y[index], problem.noise.select(index))
+    law = problem.noise.select(index)  # type: ignore[arg-type] # an index tensor is as good as a slice
+    return Problem(problem.A, problem.y[index], law)
 
 
 def _checked(name: str, problem: Problem, truth: Tensor) -> Pair:
     wanted = (len(problem.y), *problem.A.in_shape)
     if len(problem.batch) != 1 or tuple(truth.shape) != wanted:
         raise ValueError(
-            f"PairedData {name}: expected y (n, {', '.join(map(str, problem.A.out_shape))}) and truth "
-            f"(n, {', '.join(map(str, problem.A.in_shape))}), got {tuple(problem.y.shape)} and {tuple(truth.shape)}"
+            f"PairedData {name}: expected y (n, *{problem.A.out_shape}) and truth (n, *{problem.A.in_shape}) "
+            f"with one n, got {tuple(problem.y.shape)} and {tuple(truth.shape)}"
         )
     return problem, truth

@@ -15,12 +15,12 @@ from .sets import SimulatedPairs
 
 
 def ellipses_small_geometry(size: int = 64, views: int = 30) -> ParallelBeam:
-    """Parallel beam: `size`² pixels of 1 mm, `views` mid-point angles (k + ½)π/views, bins over the diagonal."""
+    """Parallel beam: `size`² pixels of 1 mm, `views` angles (k + ½)π/views, bins over the diagonal."""
     n_bins = math.ceil(math.sqrt(2) * size) + 2
     return ParallelBeam(
         image_shape=(size, size),
         pixel_size=1.0,
-        angles=[(k + 0.5) * math.pi / views for k in range(views)],
+        angles=tuple((k + 0.5) * math.pi / views for k in range(views)),
         n_bins=n_bins,
         bin_size=math.sqrt(2) * size / n_bins,
     )

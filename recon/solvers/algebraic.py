@@ -46,7 +46,7 @@ def sart(
     relaxation: float = 1.0,
     lower: float | None = None,
 ) -> Iterator[Iterate]:
-    """X ← x + ω Cᵢ Aᵢ* Rᵢ (yᵢ − Aᵢ x) over all subsets i in turn; one iteration is one pass.
+    """x ← x + ω Cᵢ Aᵢ* Rᵢ (yᵢ − Aᵢ x) over all subsets i in turn; one iteration is one pass.
 
     One view a subset is SART (Andersen and Kak, Ultrason. Imaging 6 (1984)), several are OS-SART (Wang and
     Jiang 2004). Consistent data are met; inconsistent ones end in a cycle whose size falls with ω.

@@ -82,7 +82,7 @@ def _alive(rr: Tensor, length: Tensor) -> Tensor:
 
 
 def _safe_ratio(a: Tensor, b: Tensor) -> Tensor:
-    """A / b, and 0 where a = 0: a solved image stands still."""
+    """a / b, and 0 where a = 0: a solved image stands still."""
     return torch.where(a == 0, torch.zeros_like(a), a / b)
 
 

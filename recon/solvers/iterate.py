@@ -50,7 +50,7 @@ def run(
     tolerance: float = 0.0,
     callback: Callback | None = None,
 ) -> Tensor:
-    """X after at most `iterations` steps; an image whose residual is ≤ `tolerance` stays as it is.
+    """x after at most `iterations` steps; an image whose residual is ≤ `tolerance` stays as it is.
 
     callback(k, iterate) sees every iterate, the start as k = 0, with the stopped images as they stopped.
     Raises FloatingPointError, with the solver's name and the iteration, when an image diverges.
@@ -120,5 +120,5 @@ def _check_finite(new: Iterate, stopped: Tensor, name: str, k: int) -> None:
 
 
 def relative(length: Tensor, scale: Tensor) -> Tensor:
-    """Length / scale, with 0 / 0 = 0 and NaN kept."""
+    """length / scale, with 0 / 0 = 0 and NaN kept."""
     return torch.where(length == 0, 0.0, length / scale)

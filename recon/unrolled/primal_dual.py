@@ -11,7 +11,7 @@ from priors.networks.primal_dual import PrimalDual
 from priors.networks.seeds import seeded
 
 from ..learned import Learned, TrainedFor
-from ..training import TrainingConfig
+from ..training import TrainingConfig, within
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,12 @@ class LearnedPrimalDualConfig(TrainingConfig):
     channels: int = 5
     hidden: int = 32
     reuse: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("LearnedPrimalDual iterations", self.iterations, 1, 1000)
+        within("LearnedPrimalDual channels", self.channels, 2, 10_000)
+        within("LearnedPrimalDual hidden", self.hidden, 1, 10_000)
 
 
 class LearnedPrimalDual(Learned):

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 import operators
-from operators import Gradient, Identity, LinearOperator, Mask, Operator, Transmission
-from operators.base import Adjoint, Composition, Jacobian, Scaled, Sum
+from operators import Gradient, Identity, LinearOperator, Mask, Operator, Transmission, Wavelet
+from operators.base import Adjoint, Composition, Jacobian, NonLinearComposition, Scaled, Sum
 from operators.fourier import Fourier
 from operators.testing import check
 
@@ -60,9 +60,9 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("module", MISSING)
-def test_optional_backend(module):
-    pytest.skip(f"{module} needs a package that is not installed")
+def test_optional_backends():
+    if MISSING:
+        pytest.skip(f"{', '.join(MISSING)}: the packages they need are not installed")
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda c: c.__name__)
@@ -77,6 +77,13 @@ def test_keeps_its_promises(A):
     report = check(A)
     assert report.adjoint <= 1
     assert report.largest is not None and report.entries is not None
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("cls", [Identity, Mask, Gradient, Wavelet, Fourier])
+def test_keeps_its_promises_on_a_gpu(cls):
+    for A in cls.examples():
+        check(copy.deepcopy(A).cuda(), device="cuda")
 
 
 @pytest.mark.parametrize("A", EXAMPLES)
@@ -354,6 +361,35 @@ def test_derivative_of_complex_results(dtype):
     A = SquaredSpectrum().derivative(x)
     check(A)
     torch.testing.assert_close(A(h), 2 * F(x) * F(h))
+
+
+NON_LINEAR = sorted(
+    {
+        c
+        for c in subclasses(Operator)
+        if c.__module__.startswith("operators.")
+        and not issubclass(c, LinearOperator)
+        and c is not NonLinearComposition
+    },
+    key=lambda c: c.__name__,
+)
+
+
+@pytest.mark.parametrize(
+    "cls", [c for c in NON_LINEAR if not inspect.isabstract(c)], ids=lambda c: c.__name__
+)
+def test_every_non_linear_operator(cls):
+    """Leading batches, and the derivative against automatic differentiation."""
+    for operator in cls.examples():
+        x = torch.rand(2, 3, *operator.in_shape, generator=generator(), dtype=torch.float64)
+        y = operator(x)
+        assert y.shape == (2, 3, *operator.out_shape)
+        torch.testing.assert_close(y[1, 2], operator(x[1, 2]))
+        A, h = operator.derivative(x[0, 0]), x[1, 1]
+        torch.testing.assert_close(A(h), torch.func.jvp(operator, (x[0, 0],), (h,))[1])
+        check(A)
+        with pytest.raises(ValueError, match="expects shape"):
+            operator(x[..., :-1])
 
 
 def test_a_linear_operator_is_its_own_derivative():

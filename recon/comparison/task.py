@@ -33,7 +33,7 @@ class Window:
         return f"{self.name}: {self.low:g} to {self.high:g} {self.unit}".strip()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """What every method is asked to do, and how the images are judged.
 
@@ -51,9 +51,9 @@ class Task:
     pixel_size : [mm]
     data : data("paired" | "unpaired") -> training data for `fit`; None: nothing can be trained here
     methods : names of the methods it is usually run with
-    counts : number of test images for methods too slow for all of them
+    counts : number of images of each split for methods too slow for all of them
     zoom : (row, column, height, width) of the enlarged inset
-    notes : what a reader must know: dose, where images come from
+    notes : what a reader must know: dose, where images come from; text, or a function that computes it
     """
 
     name: str
@@ -70,12 +70,15 @@ class Task:
     counts: Mapping[str, int] = field(default_factory=dict)
     zoom: tuple[int, int, int, int] | None = None
     title: str = ""
-    notes: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str | Callable[[], str]] = field(default_factory=dict)
+    _kept: dict[str, list[Pair]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_name("problem", self.name)
         if not self.metrics:
-            raise ValueError(f"Task {self.name} metrics: expected at least one, methods are tuned for the first")
+            raise ValueError(
+                f"Task {self.name} metrics: expected at least one, methods are tuned for the first"
+            )
         if not self.windows:
             raise ValueError(f"Task {self.name} windows: expected at least one Window")
 
@@ -93,17 +96,19 @@ class Task:
         )
 
     def images(self, split: Split, count: int | None = None) -> list[Pair]:
-        """The first `count` pairs of a split, checked to be single images."""
-        pairs: list[Pair] = []
-        for problem, truth in self.pairs(split):
-            if problem.batch or tuple(truth.shape) != problem.A.in_shape:
+        """The first `count` pairs of a split, checked to be single images, made once."""
+        if split not in self._kept:
+            self._kept[split] = self._checked(split)
+        return self._kept[split][:count]
+
+    def _checked(self, split: Split) -> list[Pair]:
+        pairs = list(self.pairs(split))
+        for one, truth in pairs:
+            if one.batch or tuple(truth.shape) != one.A.in_shape:
                 raise ValueError(
-                    f"problem {self.name}: expected single images {problem.A.in_shape}, got data batch "
-                    f"{problem.batch} and truth {tuple(truth.shape)}"
+                    f"problem {self.name}: expected single images {one.A.in_shape}, got data batch "
+                    f"{one.batch} and truth {tuple(truth.shape)}"
                 )
-            pairs.append((problem, truth))
-            if count is not None and len(pairs) == count:
-                break
         if not pairs:
             raise ValueError(f"problem {self.name}: pairs({split!r}) yields nothing")
         return pairs
@@ -114,7 +119,7 @@ def task_names() -> dict[str, Path]:
     return {path.stem.replace("_", "-"): path for path in python_files(FOLDER)}
 
 
-def load_task(name: str) -> Task:
+def problem(name: str) -> Task:
     """A built-in problem by its name, or the one in a file, whose `task()` returns a Task."""
     path = task_file(name)
     make = getattr(load_module(path), "task", None)
@@ -125,6 +130,7 @@ def load_task(name: str) -> Task:
 
 
 def task_file(name: str) -> Path:
+    """Where a problem is written; ValueError with a suggestion if nowhere."""
     if is_path(name):
         return existing_file("problem", name)
     known = task_names()

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..base import Reconstructor
-from ..problem import Problem
 from .describe import describe, source_digest
 from .discovery import check_name, existing_file, is_path, load_module, python_files, unknown
-from .ranges import Choice, Integer, Linear, Log, Range
-
-__all__ = ["Choice", "Integer", "Linear", "Log", "Method", "Range", "load_methods", "method_names"]
+from .ranges import Choice as Choice
+from .ranges import Integer as Integer
+from .ranges import Linear as Linear
+from .ranges import Log as Log
+from .ranges import Range as Range
 
 FOLDER = Path(__file__).parent / "methods"
 
@@ -27,7 +28,7 @@ class Method:
     make : the class, or a function of the same keywords
     space : parameters that are tuned, and where they are searched
     fixed : the other parameters, when not the defaults of the class
-    pretrained : weights are those shipped for the problem (`make.pretrained(problem)`)
+    pretrained : weights are those shipped for the problem (`make.pretrained(name)`)
     """
 
     make: Callable[..., Reconstructor]
@@ -44,12 +45,14 @@ class Method:
     def title(self) -> str:
         return getattr(self.make, "__name__", repr(self.make))
 
-    def build(self, problem: Problem, **parameters: Any) -> Reconstructor:
-        """The method itself, ready for `fit` or for use; only shipped weights look at the problem."""
+    def build(self, problem: str, **parameters: Any) -> Reconstructor:
+        """The method itself, for `fit` or for use; only shipped weights depend on the problem's name."""
         settings = {**self.fixed, **parameters}
-        if self.pretrained:
-            return self.make.pretrained(problem, **settings)  # type: ignore[attr-defined]
-        return self.make(**settings)
+        if not self.pretrained:
+            return self.make(**settings)
+        method: Reconstructor = self.make.pretrained(problem)  # type: ignore[attr-defined]
+        _set_after_training(method, settings)
+        return method
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -92,3 +95,19 @@ def _methods_of(path: Path) -> dict[str, Method]:
         if not isinstance(method, Method):
             raise ValueError(f"method file {path}: {name!r} is {type(method).__name__}, expected a Method")
     return dict(methods)
+
+
+def _set_after_training(method: Any, settings: Mapping[str, Any]) -> None:
+    """Change settings of a trained method: its configuration, and a buffer of the same name if it has one."""
+    config = getattr(method, "config", None)
+    known = {f.name for f in fields(config)} if is_dataclass(config) else set()
+    unknown_names = sorted(set(settings) - known)
+    if unknown_names:
+        raise ValueError(
+            f"{type(method).__name__} has no setting {unknown_names[0]!r}; it has {sorted(known)}"
+        )
+    if settings:
+        method.config = replace(config, **settings)  # type: ignore[type-var]
+    buffers = dict(method.named_buffers(recurse=False))
+    for name in settings.keys() & buffers.keys():
+        buffers[name].fill_(settings[name])

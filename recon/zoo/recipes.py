@@ -1,0 +1,59 @@
+"""How the shipped weights were trained: a configuration for every method and problem, small enough to ship.
+
+Weights come from `recon.training.train_method(method, problem, out)` on one core and from these alone: neither
+a clock nor a random number enters.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+RECIPES: dict[str, dict[str, dict[str, Any]]] = {
+    "ellipses-small": {
+        "learned-primal-dual": {
+            "hidden": 16,
+            "batch_size": 2,
+            "reuse": 1,
+            "steps": 4000,
+            "validate_every": 500,
+            "checkpoint_every": 100,
+            "learning_rate": 2e-3,
+            "average": 0.995,
+        },
+        "fbp-unet": {
+            "base": 24,
+            "depth": 4,
+            "batch_size": 4,
+            "steps": 3000,
+            "average": 0.995,
+            "validate_every": 500,
+            "checkpoint_every": 100,
+        },
+        "automap": {
+            "rank": 128,
+            "features": 16,
+            "optimizer": "adam",
+            "learning_rate": 1e-3,
+            "beta2": 0.99,
+            "batch_size": 32,
+            "reuse": 4,
+            "steps": 6000,
+            "checkpoint_every": 200,
+        },
+        "adversarial-regularisation": {
+            "optimizer": "adam",
+            "learning_rate": 2e-4,
+            "beta1": 0.5,
+            "beta2": 0.9,
+            "batch_size": 8,
+            "steps": 2000,
+            "validate_every": 250,
+            "checkpoint_every": 100,
+        },
+    }
+}
+
+
+def recipe(problem: str, method: str) -> dict[str, Any]:
+    """Changes to the method's default configuration for this problem; none where nothing is stated."""
+    return dict(RECIPES.get(problem, {}).get(method, {}))

@@ -1,0 +1,103 @@
+import pytest
+import torch
+
+from priors import AdversarialRegulariser
+from priors.networks.automap import Automap
+from priors.networks.critic import Critic
+from priors.networks.primal_dual import PrimalDual
+from priors.networks.seeds import count, seeded
+from priors.networks.unet import UNet
+
+
+def weights(network):
+    return torch.cat([p.flatten() for p in network.parameters()])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (16, 16), (17, 33)])
+@pytest.mark.parametrize("norm", ["none", "group", "batch"])
+def test_unet_any_size(size, norm):
+    network = UNet(2, 3, channels=(4, 6, 8), skips=(1, 0), norm=norm).eval()
+    assert network(torch.randn(2, 2, *size)).shape == (2, 3, *size)
+
+
+def test_unet_residual_starts_as_the_identity_and_sees_far():
+    with seeded(0):
+        network = UNet(channels=(4, 8, 8), residual=True).double()
+    x = torch.randn(1, 1, 19, 21, dtype=torch.float64)
+    assert torch.equal(network(x), x)
+    torch.nn.init.ones_(network.last.weight)
+    x.requires_grad_()
+    reach = torch.autograd.grad(network(x)[0, 0, 9, 10], x)[0][0, 0] != 0
+    assert reach[0, 0] and reach[-1, -1]
+
+
+def test_unet_image_alone_as_in_a_batch():
+    with seeded(0):
+        network = UNet(channels=(4, 8), norm="group").double().eval()
+    x = torch.randn(3, 1, 10, 9, dtype=torch.float64) * torch.tensor([1.0, 50.0, 0.1]).view(3, 1, 1, 1)
+    torch.testing.assert_close(network(x)[1:2], network(x[1:2]), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"channels": (4, 8), "skips": (1, 1)}, {"channels": ()}, {"norm": "layer"}]
+)
+def test_unet_refuses(arguments):
+    with pytest.raises(ValueError, match="UNet"):
+        UNet(**{"channels": (4, 8), **arguments})
+
+
+def test_learned_primal_dual_has_the_papers_size():
+    network = PrimalDual(iterations=10, channels=5, hidden=32)
+    convolutions = sum(count(m) for m in network.modules() if isinstance(m, torch.nn.Conv2d))
+    assert convolutions == 251_940
+
+
+def test_automap_at_128_has_0_8_billion_weights():
+    with torch.device("meta"):
+        network = Automap(n_data=2 * 128**2, shape=(128, 128))
+    assert sum(m.weight.numel() for m in network.full if isinstance(m, torch.nn.Linear)) == 805_306_368
+
+
+def test_automap_low_rank_has_the_rank():
+    with seeded(0):
+        network = Automap(n_data=30, shape=(4, 5), hidden=17, features=3, rank=2).double()
+    first, second = network.full[:2]
+    assert torch.linalg.matrix_rank(second.weight @ first.weight) == 2
+    image, features = network(torch.randn(6, 30, dtype=torch.float64))
+    assert image.shape == (6, 4, 5) and features.shape == (6, 3, 4, 5)
+
+
+def test_critic_layers_as_in_the_paper():
+    network = Critic((128, 128))
+    assert [m.stride[0] for m in network.convolutions if hasattr(m, "stride")] == [1, 1, 2, 2, 2, 2]
+    assert network.full[0].in_features == 128 * 8 * 8
+    assert Critic((7, 9), (2, 3), (2, 2), 4)(torch.zeros(5, 7, 9)).shape == (5,)
+
+
+def test_seed_decides_weights_and_leaves_the_global_generator():
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    with seeded(0):
+        a = UNet(channels=(4, 8))
+    with seeded(0):
+        b = UNet(channels=(4, 8))
+    with seeded(1):
+        c = UNet(channels=(4, 8))
+    assert torch.equal(weights(a), weights(b)) and not torch.equal(weights(a), weights(c))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_adversarial_regulariser_gradient_and_scale():
+    f, shape = AdversarialRegulariser.examples()[1]
+    f = f.double()
+    x = torch.randn(2, 3, *shape, dtype=torch.float64) * f.scale
+    assert f(x).shape == (2, 3)
+    z = x.clone().requires_grad_()
+    torch.testing.assert_close(f.grad(x), torch.autograd.grad(f(z).sum(), z)[0])
+    # s·Ψ(x/s) has the slope of Ψ, in any unit
+    plain = AdversarialRegulariser(f.critic)
+    torch.testing.assert_close(f.grad(x), plain.grad(x / f.scale))
+    h = torch.randn_like(x)
+    difference = (f(x + 1e-7 * f.scale * h) - f(x - 1e-7 * f.scale * h)) / (2e-7 * f.scale)
+    torch.testing.assert_close((f.grad(x) * h).sum((-2, -1)), difference, rtol=1e-5, atol=1e-6)
