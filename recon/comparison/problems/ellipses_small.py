@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from ...data.sets import TEST, VALIDATION
@@ -13,10 +14,16 @@ from ..task import Pair, Task, Window
 COUNT = 20
 
 
-def pairs(split: str) -> Iterator[Pair]:
+@cache
+def batch(split: str, count: int = COUNT) -> Pair:
     """Images that no training batch has; validation and test apart."""
     first = TEST if split == "test" else VALIDATION
-    problem, truths = ellipses_small().pairs(range(first, first + COUNT))
+    return ellipses_small().pairs(range(first, first + count))
+
+
+def pairs(split: str) -> Iterator[Pair]:
+    """The same, one by one."""
+    problem, truths = batch(split)
     for k, truth in enumerate(truths):
         yield Problem(problem.A, problem.y[k], problem.noise.select(k)), truth
 
@@ -46,6 +53,7 @@ def task() -> Task:
             "test": {"first seed": TEST, "images": COUNT},
             "validation": {"first seed": VALIDATION, "images": COUNT},
         },
+        batch=batch,
         data=data,
         methods=(
             "fbp",
