@@ -59,14 +59,14 @@ def call(method: Reconstructor, problem: Problem, timeout: float = math.inf) -> 
         return Outcome(seconds=time.perf_counter() - start, failure=reason(error))
     seconds = time.perf_counter() - start
     calls = problem.A.calls - before
-    fault = _fault(image, (*problem.batch, *problem.A.in_shape))
+    fault = _fault(image, problem.A.in_shape)
     taken = getattr(solution, "iterations", None)
     return Outcome(
         image=None if fault else image.detach().cpu(),
         seconds=seconds,
         forward=calls["forward"],
         adjoint=calls["adjoint"],
-        iterations=None if taken is None else int(torch.as_tensor(taken).max()),
+        iterations=None if taken is None else int(taken),
         found={k: v for k in FOUND if (v := _number(getattr(solution, k, None))) is not None},
         history=_history(getattr(solution, "history", ())),
         failure=fault,
@@ -82,10 +82,10 @@ def _history(steps: Sequence[Sequence[Tensor | None]]) -> History:
 
 
 def _number(value: Any) -> float | None:
-    """A finite number, the mean of a batch; or None."""
+    """A finite number, or None."""
     if value is None:
         return None
-    number = float(torch.as_tensor(value, dtype=torch.float64).mean())
+    number = float(value)
     return number if math.isfinite(number) else None
 
 

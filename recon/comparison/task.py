@@ -49,8 +49,6 @@ class Task:
     mask : truth -> where HU errors are taken; None: everywhere
     mu_water : attenuation of water [1/mm] where values are attenuation, else None
     pixel_size : [mm]
-    batch : batch(split, count) gives the first `count` pairs as one batched (problem, truths), to tune
-        faster; None: one by one
     data : data("paired" | "unpaired") -> training data for `fit`; None: nothing can be trained here
     methods : names of the methods it is usually run with
     counts : number of images of each split for methods too slow for all of them
@@ -67,7 +65,6 @@ class Task:
     mask: Callable[[Tensor], Tensor] | None = None
     mu_water: float | None = None
     pixel_size: float = 1.0
-    batch: Callable[[str, int], Pair] | None = None
     data: Callable[[str], Any] | None = None
     methods: Sequence[str] = ()
     counts: Mapping[str, int] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .calls import call, reason
+from .calls import call
 from .method import Method
 from .scores import better, scores
 from .search import Point, Seen, edge_of, propose
@@ -95,29 +95,18 @@ def _try(
     task: Task, method: Method, pairs: Sequence[Pair], parameters: dict[str, Any], timeout: float
 ) -> Trial:
     start = time.perf_counter()
-    values: list[float] = []
+    values = []
     failure = ""
     try:
         built = method.build(task.name, **parameters).eval()
     except Exception as error:
-        return Trial(parameters, None, time.perf_counter() - start, reason(error))
-    together = [task.batch("validation", len(pairs))] if task.batch else pairs
-    for problem, truth in together:
+        return Trial(parameters, None, time.perf_counter() - start, f"{type(error).__name__}: {error}")
+    for problem, truth in pairs:
         outcome = call(built, problem, timeout)
         failure = outcome.failure
         if outcome.image is not None:
-            shape = problem.A.in_shape
-            found, failures = zip(
-                *(
-                    scores(task, one, its)
-                    for one, its in zip(
-                        outcome.image.reshape(-1, *shape), truth.reshape(-1, *shape), strict=True
-                    )
-                ),
-                strict=True,
-            )
-            failure = next(filter(None, failures), "")
-            values += [one.get(task.metrics[0], math.nan) for one in found]
+            found, failure = scores(task, outcome.image, truth)
+            values.append(found.get(task.metrics[0], math.nan))
         if failure:
             break
     score = None if failure else sum(values) / len(values)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 from ...data.sets import TEST, VALIDATION
@@ -14,16 +13,10 @@ from ..task import Pair, Task, Window
 COUNT = 20
 
 
-@cache
-def batch(split: str, count: int = COUNT) -> Pair:
+def pairs(split: str) -> Iterator[Pair]:
     """Images that no training batch has; validation and test apart."""
     first = TEST if split == "test" else VALIDATION
-    return ellipses_small().pairs(range(first, first + count))
-
-
-def pairs(split: str) -> Iterator[Pair]:
-    """The same, one by one."""
-    problem, truths = batch(split)
+    problem, truths = ellipses_small().pairs(range(first, first + COUNT))
     for k, truth in enumerate(truths):
         yield Problem(problem.A, problem.y[k], problem.noise.select(k)), truth
 
@@ -53,7 +46,6 @@ def task() -> Task:
             "test": {"first seed": TEST, "images": COUNT},
             "validation": {"first seed": VALIDATION, "images": COUNT},
         },
-        batch=batch,
         data=data,
         methods=(
             "fbp",

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import cache
 
 import numpy as np
-import torch
 
 from operators import FanBeam, LowDose, XRay, to_hu
 
@@ -49,13 +47,6 @@ def pairs(split: str) -> Iterator[Pair]:
         yield Problem(A, seen.y, seen.noise), truth
 
 
-def batch(split: str, count: int) -> Pair:
-    """The first `count` pairs as one problem."""
-    found = list(pairs(split))[:count]
-    y, truths = (torch.stack(images) for images in zip(*((p.y, truth) for p, truth in found), strict=True))
-    return Problem(found[0][0].A, y, NOISE), truths
-
-
 def task() -> Task:
     """The problem `head-lowdose`."""
     head = np.rint(to_hu(example_head(MU_WATER), MU_WATER).numpy()).astype(np.int16)
@@ -65,7 +56,6 @@ def task() -> Task:
         pairs=pairs,
         metrics=("rmse_hu", "psnr_db", "ssim", "mae_hu"),
         data_range=2.5 * MU_WATER,  # −1000 to 1500 HU
-        batch=cache(batch),
         mask=lambda truth: body_mask(truth, MU_WATER),
         mu_water=MU_WATER,
         pixel_size=GEOMETRY.pixel_size,
