@@ -299,10 +299,8 @@ def train_method(
         callback=callback,
     )
     bound = "" if minutes is None else f" --minutes {minutes:g}"
-    method.record |= {
-        "command": f"recon train {name} --problem {data.name}{bound}",
-        "torch": torch.__version__,
-    }
+    method.record["command"] = f"recon train {name} --problem {data.name}{bound}"
+    method.record["torch"] = torch.__version__
     method.save(out, half=half, scores=method.scores(data))
     checkpoint.unlink(missing_ok=True)
     return method
