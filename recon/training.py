@@ -268,8 +268,7 @@ def train_method(
     minutes : wall-time bound; None for the configuration's steps, which is repeatable
     half : store the weights in float16
     callback : given the progress after every step
-    changes : of the configuration, which is the recipe of `recon.zoo.recipes` for `data.name`, if there is one,
-        else the paper's
+    changes : of the configuration: the recipe in `recon.zoo.recipes` for `data.name`, or else the paper's
 
     `out`.checkpoint.safetensors is written meanwhile, resumed from if it is there, and removed at the end.
     """
