@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -39,6 +39,7 @@ def train(method: str, problem: str, out: Path, minutes: float | None, resume: b
     from ..comparison.discovery import unknown
     from ..comparison.files import check_writable
     from ..comparison.task import problem as load_task
+    from ..training import train_method
 
     with usage():
         if method not in METHODS:
@@ -53,7 +54,6 @@ def train(method: str, problem: str, out: Path, minutes: float | None, resume: b
     checkpoint = out / f"{stem.name}.checkpoint.safetensors"
     if not resume:
         checkpoint.unlink(missing_ok=True)
-    learner: Any = METHODS[method]()
     with tqdm(desc=stem.name, unit="step", disable=None) as bar:
 
         def show(progress: Progress) -> None:
@@ -62,8 +62,6 @@ def train(method: str, problem: str, out: Path, minutes: float | None, resume: b
             if progress.losses:
                 bar.set_postfix_str(f"loss {progress.losses[-1]:.4g}", refresh=False)
 
-        learner.fit(task.data(kind), minutes=minutes, checkpoint=checkpoint, callback=show)
-    file = learner.save(stem)
-    checkpoint.unlink(missing_ok=True)
+        train_method(method, task.data("paired"), stem, minutes, callback=show)
     say(f"trained {stem.name}")
-    click.echo(f"weights: {file}")
+    click.echo(f"weights: {stem}.safetensors")
