@@ -3,10 +3,10 @@
     python benchmarks/projector.py            # all, half an hour; writes results/projector.*
     python benchmarks/projector.py --quick    # a small case, a few seconds, nothing written
 
-Candidates take turns of some 10 ms, so that a busy spell slows all of them; the numbers are medians over turns, and a ratio is ASTRA's median, one image after another, over the candidate's.
-Everybody gets float32 tensors and gives float32 tensors. Fans differ in discretisation: ASTRA's CPU has only
-intersection lengths there; deepinv chooses its own number of bins for parallel beams, and ODL and deepinv have
-other axes: the same work on a turned image.
+Candidates take turns of some 10 ms, so that a busy spell slows all of them; the numbers are medians over
+turns, and a ratio is ASTRA's median, one image after another, over the candidate's. Data are float32. Fans
+differ in discretisation: ASTRA's CPU has only intersection lengths there. deepinv chooses its own number of
+bins for parallel beams; ODL and deepinv have other axes, the same work on a turned image.
 """
 
 import argparse

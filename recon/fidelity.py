@@ -4,7 +4,7 @@
     weighted(problem)    Gaussian, with the variance of every ray
     unweighted(problem)  Gaussian, with one variance per image
 
-Multiples have no ½λ to argue about: an image's weight λ of a prior follows the dose because σ is in here.
+The noise is in here, so the weight λ of a prior follows the dose.
 """
 
 from __future__ import annotations
@@ -89,15 +89,22 @@ class HuberFidelity(Huber):
 
 
 class KullbackLeibler(Functional):
-    """Σ mᵢ − yᵢ + yᵢ ln(yᵢ/mᵢ), m = s z + b: Poisson counts y of emission, −ln p up to a constant; inf if m < 0.
+    """Σ mᵢ − yᵢ + yᵢ ln(yᵢ/mᵢ), m = s z + b: Poisson counts y of emission, −ln p up to a constant.
 
-        prox  z = (m − b)/s with m² − q m − t s² y = 0, q = b + s x − t s²,   conjugate  −Σ v b + y ln(1 − v), v = p/s
+    inf if m < 0. With t = step, v = p/s:
+
+        prox       z = (m − b)/s with m² − q m − t s² y = 0, q = b + s x − t s²
+        conjugate  −Σ v b + y ln(1 − v)
 
     y           counts ≥ 0, (*batch, *shape)
     background  b ≥ 0, expected counts beside those of z; a number or a tensor that broadcasts to y
     scale       s > 0, counts per unit of z; likewise
     ndim        dimensions of the data of one image
     """
+
+    y: Tensor
+    b: Tensor
+    s: Tensor
 
     def __init__(self, y: Tensor, background: Step = 0.0, scale: Step = 1.0, ndim: int = 2):
         super().__init__()
@@ -139,18 +146,24 @@ class KullbackLeibler(Functional):
 
 
 class TransmissionPoisson(Functional):
-    """Σ mᵢ − yᵢ + yᵢ ln(yᵢ/mᵢ), m = I₀ e^(−z) + r: counts y behind line integrals z, −ln p up to a constant.
+    """Σ mᵢ − yᵢ + yᵢ ln(yᵢ/mᵢ), m = I₀ e^(−z) + r: counts y behind line integrals z.
 
-    Convex if r = 0; its slope changes by at most max(I₀) per unit of z where z ≥ 0 (Erdogan and Fessler, Phys.
-    Med. Biol. 44 (1999)). prox: z = x − t y + W(t I₀ e^(t y − x)) with Lambert's W if r = 0, else a stationary
-    point by Newton steps held in a bracket. Conjugate, r = 0 only: with d = y − p ≥ 0,
-    Σ d ln(d/I₀) − d − y ln(y/I₀) + y.
+    −ln p of a Poisson law, up to a constant. Convex if r = 0; its slope changes by at most max(I₀) per unit of
+    z where z ≥ 0 (Erdogan and Fessler, Phys. Med. Biol. 44 (1999)). With t = step, d = y − p ≥ 0:
+
+        prox       z = x − t y + W(t I₀ e^(t y − x)), Lambert's W; if r > 0 a stationary point by Newton steps
+                   held in a bracket
+        conjugate  Σ d ln(d/I₀) − d − y ln(y/I₀) + y; not known if r > 0
 
     y           counts, (*batch, *shape), ≥ 0
     i0          I₀ > 0, counts of the open beam; a number or a tensor that broadcasts to y
     background  r ≥ 0, expected scatter; likewise
     ndim        dimensions of the data of one image
     """
+
+    y: Tensor
+    i0: Tensor
+    r: Tensor
 
     def __init__(self, y: Tensor, i0: Step, background: Step = 0.0, ndim: int = 2):
         super().__init__()
@@ -232,7 +245,7 @@ def weighted(problem: Problem) -> PWLS:
 
 
 def unweighted(problem: Problem) -> LeastSquares:
-    """Least squares of the linearised data; σ² is the mean variance of an image, so that E‖noise‖² is right."""
+    """Least squares of the linearised data; σ² is the mean variance of an image, for E‖noise‖² is right."""
     ndim = len(problem.A.out_shape)
     sigma = _variance(problem).flatten(-ndim).mean(-1).sqrt()
     return LeastSquares(problem.linear, sigma, ndim)
@@ -258,4 +271,5 @@ def _positive(name: str, value: Step) -> None:
 
 def _counts(name: str, y: Tensor) -> None:
     if y.is_complex() or not bool((y >= 0).all()):
-        raise ValueError(f"{name}: expected real counts ≥ 0, got {y.dtype} down to {y.real.min():g}")
+        low = float(y.real.min())
+        raise ValueError(f"{name}: expected real counts ≥ 0, got {y.dtype} down to {low:g}; see matching")

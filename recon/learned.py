@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, ClassVar, Self
@@ -19,7 +20,7 @@ from .checkpoints import fingerprint
 from .data.sets import PairedData, UnpairedData
 from .metrics import psnr, ssim
 from .problem import Problem
-from .training import Progress, TrainingConfig, train
+from .training import Progress, TrainingConfig, train, within
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,20 @@ class TrainedFor:
     norm: float
     image_scale: float
 
+    def __post_init__(self) -> None:
+        for name in ("in_shape", "out_shape"):
+            shape = getattr(self, name)
+            if not isinstance(shape, tuple) or not shape:
+                raise ValueError(f"TrainedFor {name}: expected a shape, got {shape!r}")
+            for n in shape:
+                within(f"TrainedFor {name}", n, 1, 10**6)
+        for name in ("norm", "image_scale"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise ValueError(f"TrainedFor {name}: expected a positive number, got {value!r}")
+        if not isinstance(self.operator, str) or not isinstance(self.hash, str):
+            raise ValueError("TrainedFor operator, hash: expected text")
+
 
 class Learned(Reconstructor):
     """A method with weights: x = scale · net(A / ‖A‖, y / (‖A‖ · scale)).
@@ -55,6 +70,12 @@ class Learned(Reconstructor):
 
     def __init__(self, config: Any = None, **changes: Any):
         super().__init__()
+        unknown = set(changes) - {f.name for f in fields(self.Config)}
+        if unknown:
+            raise ValueError(
+                f"{type(self).__name__}: no such setting {', '.join(sorted(unknown))}; there are "
+                f"{', '.join(f.name for f in fields(self.Config))}"
+            )
         self.config: Any = replace(config or self.Config(), **changes)
         self.trained_for: TrainedFor | None = None
         self.record: dict[str, Any] = {}

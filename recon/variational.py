@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from operators import XRay, fbp
 from operators.gradient import Gradient
 from operators.tensors import norm, real_dtype, spread
 from priors import TV, Functional, HuberTV, NonNegative, SquaredL2, WaveletL1
@@ -61,8 +62,8 @@ class Variational(Reconstructor):
     iterations  at most so many
     tolerance   an image stops when the solver's relative residual is at most this
     positive    x ≥ 0, for real images; complex ones are free
-    likelihood  d: "unweighted" least squares with one σ per image, "weighted" with the variance of every datum,
-                or "matching", the noise model's own for raw data
+    likelihood  d: "unweighted" least squares with one σ per image, "weighted" with the variance of every
+                datum, or "matching", the noise model's own for raw data
     """
 
     default_likelihood: ClassVar[Literal["unweighted", "weighted", "matching"]] = "unweighted"
@@ -70,7 +71,7 @@ class Variational(Reconstructor):
     def __init__(
         self,
         weight: Step | None = None,
-        iterations: int = 300,
+        iterations: int = 150,
         tolerance: float = 1e-3,
         positive: bool = True,
         likelihood: Literal["unweighted", "weighted", "matching"] | None = None,
@@ -113,7 +114,7 @@ class Variational(Reconstructor):
 
     def _chosen(self, problem: Problem, d: Functional, x: Tensor) -> tuple[Tensor, Tensor]:
         """λ by the discrepancy principle, from short runs."""
-        short = max(self.iterations // 4, 20)
+        short = max(self.iterations // 3, 20)
         count = math.prod(problem.A.out_shape) * (2 if problem.y.is_complex() else 1)
 
         def solve(weight: Tensor, start: Tensor) -> Tensor:
@@ -125,7 +126,7 @@ class Variational(Reconstructor):
         return discrepancy(solve, misfit, self._guess(problem, x), x)
 
     def _guess(self, problem: Problem, x: Tensor) -> Tensor:
-        """λ₀: E pulls at a pixel as strongly as the noise does, ‖A*(n/σ²)‖ / √N for one draw of n ~ N(0, σ²)."""
+        """λ₀: E pulls at a pixel as strongly as noise does, ‖A*(n/σ²)‖ / √N for one n ~ N(0, σ²)."""
         generator = torch.Generator().manual_seed(0)
         noise = torch.randn(problem.A.out_shape, generator=generator, dtype=torch.float64).to(x)
         n = len(problem.A.in_shape)
@@ -150,7 +151,7 @@ class TotalVariation(Variational):
     def __init__(
         self,
         weight: Step | None = None,
-        iterations: int = 300,
+        iterations: int = 150,
         tolerance: float = 1e-3,
         positive: bool = True,
         likelihood: Literal["unweighted", "weighted", "matching"] | None = None,
@@ -161,11 +162,11 @@ class TotalVariation(Variational):
 
     def iterates(self, problem: Problem, d: Functional, weight: Tensor, x: Tensor) -> Iterator[Iterate]:
         prior = TV(problem.A.in_shape, _pixel_size(problem), self.isotropic, weight)
-        return pdhg([d @ problem.A, prior], self._positivity(problem, x), x)
+        return pdhg([d @ problem.A, prior], self._positivity(problem, x), x, circulant=_is_scan(problem))
 
 
 class PWLSTotalVariation(TotalVariation):
-    """min_x ½ Σ (A x − y)²/variance + λ ∫|∇x|, x ≥ 0: `TotalVariation` that trusts a ray as far as its counts.
+    """min_x ½ Σ (A x − y)²/variance + λ ∫|∇x|, x ≥ 0: a ray is trusted as far as its counts.
 
     Sauer and Bouman, IEEE Trans. Signal Process. 41 (1993); Sidky and Pan, Phys. Med. Biol. 53 (2008).
     """
@@ -184,7 +185,7 @@ class HuberTotalVariation(Variational):
         self,
         weight: Step | None = None,
         iterations: int = 300,
-        tolerance: float = 1e-4,
+        tolerance: float = 1e-6,
         positive: bool = True,
         likelihood: Literal["unweighted", "weighted"] | None = None,
         delta: float = 1e-3,
@@ -212,7 +213,7 @@ class Tikhonov(Variational):
         self,
         weight: Step | None = None,
         iterations: int = 300,
-        tolerance: float = 1e-4,
+        tolerance: float = 1e-6,
         positive: bool = True,
         likelihood: Literal["unweighted", "weighted"] | None = None,
         penalty: Literal["identity", "gradient"] = "gradient",
@@ -257,8 +258,8 @@ class Tikhonov(Variational):
 class WaveletReconstruction(Variational):
     """min_x d(A x) + λ h Σ|W x| over the details of an orthonormal wavelet transform W.
 
-    Daubechies, Defrise, De Mol, Comm. Pure Appl. Math. 57 (2004); by `fista`, or by `pdhg` where x ≥ 0 is asked
-    for besides.
+    Daubechies, Defrise, De Mol, Comm. Pure Appl. Math. 57 (2004); by `fista`, or by `pdhg` where x ≥ 0 is
+    asked for besides.
 
     wavelet, levels  as in operators.Wavelet; sides of the image are multiples of 2**levels
     and the parameters of `Variational`; the likelihood is a Gaussian one
@@ -269,7 +270,7 @@ class WaveletReconstruction(Variational):
     def __init__(
         self,
         weight: Step | None = None,
-        iterations: int = 300,
+        iterations: int = 150,
         tolerance: float = 1e-3,
         positive: bool = True,
         likelihood: Literal["unweighted", "weighted"] | None = None,
@@ -285,13 +286,19 @@ class WaveletReconstruction(Variational):
         positive = self._positivity(problem, x)
         if positive is None:
             return fista(d @ A, prior, _bend(d, problem) * (MARGIN * A.norm()) ** 2, x)
-        return pdhg([d @ A, prior], positive, x)
+        return pdhg([d @ A, prior], positive, x, circulant=_is_scan(problem))
+
+
+def _is_scan(problem: Problem) -> bool:
+    """A*A is nearly shift-invariant."""
+    return isinstance(problem.A, XRay)
 
 
 def _start(problem: Problem) -> Tensor:
-    """A few steps of CGLS from zero: smooth, of the right size, for any A."""
-    zero = torch.zeros_like(problem.A.adjoint(problem.linear))
-    return run(cgls(problem.A, problem.linear, zero), 3)
+    """A filtered back projection for an X-ray transform, else a few steps of CGLS from zero."""
+    if isinstance(problem.A, XRay):
+        return fbp(problem.A, problem.linear)
+    return run(cgls(problem.A, problem.linear, torch.zeros_like(problem.A.adjoint(problem.linear))), 3)
 
 
 def _pixel_size(problem: Problem) -> float:

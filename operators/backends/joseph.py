@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -35,15 +36,15 @@ _of_thread = threading.local()
 class Plan:
     """What the kernels need of one geometry, one way to deal lanes and one dtype.
 
-    lanes : base, step, count, see `lanes.py`
+    lanes : base, step, count, turned, see `lanes.py`
     rays : start (shifted by the border), slope, weight, first, last, each (groups, bins), see `rays.py`
-    chunks : (chunks, 4): group, first and last bin, transposed
+    chunks : (chunks, 5): group, first and last bin, copy that is read, transposed
     symmetries : (symmetries, 3), `image` of `lanes.py`
-    back : (symmetries, 2, 3): pixel (row, column) of x lies at back @ (1, row, column) in the padded copies
+    back : (symmetries, copies, 3): pixel (row, column) of x is pixel back @ (1, row, column) of the copies
     """
 
     symmetries: Integers
-    lanes: tuple[Integers, Integers, Integers]
+    lanes: tuple[Integers, Integers, Integers, Integers]
     rays: tuple[NDArray[Any], ...]
     chunks: Integers
     back: Integers
@@ -102,7 +103,7 @@ def _adjoint(plan: Plan, y: NDArray[Any], x: NDArray[Any], threads: int) -> None
     values = np.empty((*plan.rays[0].shape, LANES), x.dtype)
 
     def spread(k: int) -> None:
-        kernels.spread(y, values, plan.lanes, plan.rays, (k, pieces))
+        kernels.spread(y, values, plan.lanes, plan.rays, plan.chunks, (k, pieces))
 
     def scatter(k: int) -> None:
         kernels.scatter(values, copies, plan.rays, plan.chunks, plan.image_shape, (k, pieces))
@@ -120,13 +121,14 @@ def _pieces(threads: int) -> int:
 
 
 def _work_space(plan: Plan, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Room for the padded copies and the padded transposed copies, (2, pixels, lanes); kept by the thread."""
+    """Room for the padded copies and, if needed, the padded transposed ones, (copies, pixels, lanes)."""
     ny, nx = plan.image_shape
-    shape = (2, max(ny * (nx + 3), nx * (ny + 3)), LANES)
+    shape = (plan.back.shape[1], max(ny * (nx + 3), nx * (ny + 3)), LANES)
     needed = int(np.prod(shape)) * dtype.itemsize
     room = getattr(_of_thread, "room", None)
     if room is None or room.nbytes < needed:
-        room = np.empty(needed, np.uint8)
+        room = np.empty(needed + 64, np.uint8)
+        room = room[-room.ctypes.data % 64 :]  # a pixel must not straddle two cache lines
         if needed <= _KEPT:
             _of_thread.room = room
     return room[:needed].view(dtype).reshape(shape)
@@ -146,12 +148,14 @@ def _plan(geometry: Geometry, lanes: Lanes, dtype: torch.dtype) -> Plan:
     first, last = table.first[used], table.last[used]
     chunks = []
     for g, transposed in enumerate(table.transposed[used]):
-        edges = (np.flatnonzero(np.diff(transposed)) + 1).tolist()
-        for a, b in zip([0, *edges], [*edges, lanes.bins], strict=True):
-            chunks += [(g, d, min(d + CHUNK, b), int(transposed[a])) for d in range(a, b, CHUNK)]
+        edges = {0, *range(0, lanes.bins, CHUNK), *(np.flatnonzero(np.diff(transposed)) + 1).tolist()}
+        for a, b in pairwise([*sorted(edges), lanes.bins]):
+            tr = int(transposed[a])
+            chunks.append((g, a, b, tr if lanes.copies == 2 else 0, tr))
+    chunks.sort(key=lambda chunk: (chunk[3], chunk[1] // CHUNK, chunk[0]))  # neighbours read the same pixels
     return Plan(
         symmetries=lanes.image,
-        lanes=(lanes.base, lanes.step, lanes.count),
+        lanes=(lanes.base, lanes.step, lanes.count, lanes.turned),
         rays=(
             (table.start[used] + 1).astype(real),  # column 0 of a copy is its border
             table.slope[used].astype(real),
@@ -169,13 +173,13 @@ def _plan(geometry: Geometry, lanes: Lanes, dtype: torch.dtype) -> Plan:
 def _back(lanes: Lanes, ny: int, nx: int) -> Integers:
     """Where pixel (row, column) of x lies in the two padded copies of every lane, (symmetries, 2, 3)."""
     row, column = np.arange(ny)[:, None], np.arange(nx)
-    result = np.zeros((lanes.symmetries, 2, 3), np.int64)
+    result = np.zeros((lanes.symmetries, lanes.copies, 3), np.int64)
     for s, (origin, down, right) in enumerate(lanes.image):
         position = np.empty((2, ny * nx), np.int64)
         pixel = (origin + row * down + column * right).ravel()
         position[0, pixel] = (row * (nx + 3) + column + 1).ravel()
         position[1, pixel] = (column * (ny + 3) + row + 1).ravel()
-        grid = position.reshape(2, ny, nx)
+        grid = position[: lanes.copies].reshape(-1, ny, nx)
         result[s, :, 0] = grid[:, 0, 0]
         if ny > 1:
             result[s, :, 1] = grid[:, 1, 0] - grid[:, 0, 0]

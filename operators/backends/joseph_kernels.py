@@ -2,9 +2,9 @@
 # mypy: disable-error-code="no-untyped-def, call-arg, var-annotated"
 """The inner loops of the Joseph projector, compiled on first use and cached on disk.
 
-`copies[tr]` holds the image (tr = 0) or the transposed image (tr = 1) of every lane: lines of `width` pixels
-behind one border pixel and before two, eight lanes a pixel. Every function does the items piece, piece +
-pieces, … of its outermost loop, where part = (piece, pieces), without the GIL: threads share the work.
+`copies[0]` holds the image of every lane, `copies[1]`, where it is needed, the transposed image: lines of
+pixels behind one border pixel and before two, eight lanes a pixel. Every function does the items piece,
+piece + pieces, … of its outermost loop, part = (piece, pieces), without the GIL: threads share the work.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from numba import njit
 
 from .vector import LANES, axpy, load, store, zero
 
-TILE = 16  # lines that stay in the cache
+TILE = 16  # lines, and pixels of a line, that stay in the cache
+TOGETHER = 8  # chunks that read one tile after another while it is there
 
 _compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 
@@ -23,65 +24,84 @@ _compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contrac
 def pack(x, copies, symmetries, shape, part):
     """Turn, mirror and pad the images (images, pixels) into `copies`."""
     (ny, nx), (piece, pieces) = shape, part
-    for line in range(piece, ny + nx, pieces):
-        tr, j = (0, line) if line < ny else (1, line - ny)
-        width = nx if tr == 0 else ny
-        border = j * (width + 3)
-        for i in range(width + 3):
-            store(copies, (tr * copies.shape[1] + border + i) * LANES, zero(x))
-        for n in range(len(x)):
-            for s in range(len(symmetries)):
-                origin, down, right = symmetries[s]
-                pixel = origin + j * (right if tr else down)
-                step = down if tr else right
-                lane = n * len(symmetries) + s
-                for i in range(width):
-                    copies[tr, border + 1 + i, lane] = x[n, pixel + i * step]
+    none = zero(x)
+    for j0 in range(piece * TILE, max(ny, nx), pieces * TILE):
+        for copy in range(len(copies)):
+            lines, width = (ny, nx) if copy == 0 else (nx, ny)
+            for j in range(j0, min(j0 + TILE, lines)):
+                for i in (0, width + 1, width + 2):
+                    store(copies, (copy * copies.shape[1] + j * (width + 3) + i) * LANES, none)
+        j1 = min(j0 + TILE, ny)
+        for i0 in range(0, nx, TILE):
+            i1 = min(i0 + TILE, nx)
+            if len(x) * len(symmetries) < LANES:
+                for j in range(j0, j1):
+                    for i in range(i0, i1):
+                        store(copies, (j * (nx + 3) + 1 + i) * LANES, none)
+            for n in range(len(x)):
+                for s in range(len(symmetries)):
+                    origin, down, right = symmetries[s]
+                    lane = n * len(symmetries) + s
+                    for j in range(j0, j1):
+                        for i in range(i0, i1):
+                            copies[0, j * (nx + 3) + 1 + i, lane] = x[n, origin + j * down + i * right]
+            if len(copies) == 2:
+                for i in range(i0, i1):
+                    for j in range(j0, j1):
+                        pixel = load(copies, (j * (nx + 3) + 1 + i) * LANES)
+                        store(copies, (copies.shape[1] + i * (ny + 3) + 1 + j) * LANES, pixel)
 
 
 @_compiled
 def project(copies, y, lanes, rays, chunks, shape, part):
     """Sums along rays times their weights, to bin d of every lane: y[image, base + d·step], d < count."""
     (ny, nx), (piece, pieces) = shape, part
-    (base, step, count), (start, slope, weight, first, last) = lanes, rays
+    (base, step, count, turned), (start, slope, weight, first, last) = lanes, rays
     real = copies.dtype.type
     symmetries = base.shape[1]
-    for c in range(piece, len(chunks), pieces):
-        g, d0, d1, tr = chunks[c]
-        lines, stride = (ny, nx + 3) if tr == 0 else (nx, ny + 3)
-        q = copies[tr]
-        sums = np.zeros((d1 - d0, LANES), copies.dtype)
-        for j0 in range(0, lines, TILE):
-            for d in range(d0, d1):
-                s, m = start[g, d], slope[g, d]
-                left, right = load(sums, (d - d0) * LANES), zero(sums)
-                for j in range(max(j0, first[g, d]), min(j0 + TILE, last[g, d])):
-                    p = s + real(j) * m
-                    i = np.int32(p)
-                    f = p - real(i)
-                    k = (j * stride + i) * LANES
-                    left = axpy(real(1) - f, load(q, k), left)
-                    right = axpy(f, load(q, k + LANES), right)
-                store(sums, (d - d0) * LANES, axpy(real(1), left, right))
-        for n in range(len(y)):
-            for lane in range(symmetries):
-                for d in range(d0, min(d1, count[g, lane])):
-                    value = sums[d - d0, n * symmetries + lane] * weight[g, d]
-                    y[n, base[g, lane] + d * step[g, lane]] = value
+    sums = np.empty((TOGETHER, start.shape[1], LANES), copies.dtype)
+    for c0 in range(piece * TOGETHER, len(chunks), pieces * TOGETHER):
+        c1 = min(c0 + TOGETHER, len(chunks))
+        sums[:] = 0
+        for j0 in range(0, max(ny, nx), TILE):
+            for c in range(c0, c1):
+                g, d0, d1, copy, _ = chunks[c]
+                stride = nx + 3 if copy == 0 else ny + 3
+                q = copies[copy]
+                for d in range(d0, d1):
+                    s, m = start[g, d], slope[g, d]
+                    at = ((c - c0) * sums.shape[1] + d) * LANES
+                    left, right = load(sums, at), zero(sums)
+                    for j in range(max(j0, first[g, d]), min(j0 + TILE, last[g, d])):
+                        p = s + real(j) * m
+                        i = np.int32(p)
+                        f = p - real(i)
+                        k = (j * stride + i) * LANES
+                        left = axpy(real(1) - f, load(q, k), left)
+                        right = axpy(f, load(q, k + LANES), right)
+                    store(sums, at, axpy(real(1), left, right))
+        for c in range(c0, c1):
+            g, d0, d1, _, tr = chunks[c]
+            for n in range(len(y)):
+                for s in range(symmetries):
+                    lane = n * symmetries + turned[tr, s]
+                    for d in range(d0, min(d1, count[g, s])):
+                        y[n, base[g, s] + d * step[g, s]] = sums[c - c0, d, lane] * weight[g, d]
 
 
 @_compiled
-def spread(y, values, lanes, rays, part):
+def spread(y, values, lanes, rays, chunks, part):
     """Data times weights, values[group, bin, lane]; zero where a lane has no ray."""
-    (base, step, count), weight, (piece, pieces) = lanes, rays[2], part
+    (base, step, count, turned), weight, (piece, pieces) = lanes, rays[2], part
     symmetries = base.shape[1]
-    for g in range(piece, len(values), pieces):
-        values[g] = 0
+    for c in range(piece, len(chunks), pieces):
+        g, d0, d1, _, tr = chunks[c]
+        values[g, d0:d1] = 0
         for n in range(len(y)):
-            for lane in range(symmetries):
-                for d in range(count[g, lane]):
-                    value = y[n, base[g, lane] + d * step[g, lane]] * weight[g, d]
-                    values[g, d, n * symmetries + lane] = value
+            for s in range(symmetries):
+                lane = n * symmetries + turned[tr, s]
+                for d in range(d0, min(d1, count[g, s])):
+                    values[g, d, lane] = y[n, base[g, s] + d * step[g, s]] * weight[g, d]
 
 
 @_compiled
@@ -90,16 +110,16 @@ def scatter(values, copies, rays, chunks, shape, part):
     (start, slope, _, first, last), (ny, nx), (piece, pieces) = rays, shape, part
     real = copies.dtype.type
     bins = values.shape[1]
-    for item in range(piece, 2 * ((max(ny, nx) + TILE - 1) // TILE), pieces):
-        tr, j0 = item % 2, item // 2 * TILE
-        lines, stride = (ny, nx + 3) if tr == 0 else (nx, ny + 3)
+    for item in range(piece, len(copies) * ((max(ny, nx) + TILE - 1) // TILE), pieces):
+        copy, j0 = item % len(copies), item // len(copies) * TILE
+        lines, stride = (ny, nx + 3) if copy == 0 else (nx, ny + 3)
         j1 = min(j0 + TILE, lines)
-        q = copies[tr]
+        q = copies[copy]
         for k in range(j0 * stride, j1 * stride):
             store(q, k * LANES, zero(q))
         for c in range(len(chunks)):
-            g, d0, d1, reads = chunks[c]
-            if reads != tr:
+            g, d0, d1, written, _ = chunks[c]
+            if written != copy:
                 continue
             for d in range(d0, d1):
                 s, m = start[g, d], slope[g, d]
@@ -117,12 +137,16 @@ def scatter(values, copies, rays, chunks, shape, part):
 def collect(copies, x, back, shape, part):
     """The image: the sum of its copies, turned back."""
     symmetries, (ny, nx), (piece, pieces) = len(back), shape, part
-    for row in range(piece, ny, pieces):
-        for n in range(len(x)):
-            for column in range(nx):
-                total = copies.dtype.type(0)
+    for r0 in range(piece * TILE, ny, pieces * TILE):
+        for c0 in range(0, nx, TILE):
+            for n in range(len(x)):
+                for row in range(r0, min(r0 + TILE, ny)):
+                    x[n, row * nx + c0 : row * nx + min(c0 + TILE, nx)] = 0
                 for s in range(symmetries):
-                    for tr in range(2):
-                        k = back[s, tr, 0] + row * back[s, tr, 1] + column * back[s, tr, 2]
-                        total += copies[tr, k, n * symmetries + s]
-                x[n, row * nx + column] = total
+                    lane = n * symmetries + s
+                    for copy in range(len(copies)):
+                        origin, down, right = back[s, copy]
+                        for row in range(r0, min(r0 + TILE, ny)):
+                            for column in range(c0, min(c0 + TILE, nx)):
+                                k = origin + row * down + column * right
+                                x[n, row * nx + column] += copies[copy, k, lane]

@@ -32,15 +32,22 @@ class Lanes:
     image : (symmetries, 3): pixel (j, i) of a lane's copy is x.ravel()[image[s] @ (1, j, i)]
     leader : (groups,) the view whose table a group uses, for its first `bins` bins
     bins : bins of the table that are used
+    turned : (2, symmetries): the lane that sees what lane s sees of the image (0), of its transpose (1)
     base, step, count : (groups, symmetries): bin d < count of a lane is y.ravel()[base + d·step]
     """
 
     image: Integers
+    turned: Integers
     leader: Integers
     bins: int
     base: Integers
     step: Integers
     count: Integers
+
+    @property
+    def copies(self) -> int:
+        """2 where rays need a transposed copy of the image, 1 where the lanes hold it already."""
+        return 1 if (self.turned[0] != self.turned[1]).any() else 2
 
     @property
     def symmetries(self) -> int:
@@ -91,8 +98,12 @@ def _deal(geometry: Geometry, symmetries: list[tuple[int, bool]], halved: bool) 
         base.append([lane[0] for lane in lanes])
         step.append([lane[1] for lane in lanes])
         count.append([lane[2] for lane in lanes])
+    image = [_copy(geometry.image_shape, *s) for s in symmetries]
+    transposed = [(origin, right, down) for origin, down, right in image]
+    same = [*range(len(image))]
     return Lanes(
-        image=np.array([_copy(geometry.image_shape, *s) for s in symmetries]),
+        image=np.array(image),
+        turned=np.array([same, [image.index(t) for t in transposed] if len(image) == 8 else same]),
         leader=np.array(leader),
         bins=(n + 1) // 2 if halved else n,
         base=np.array(base),

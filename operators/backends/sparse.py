@@ -22,7 +22,7 @@ from ..geometry import Geometry
 from .rays import RayTable, ray_table
 
 LIMIT = 2 * 2**30  # [bytes] of all remembered matrices together
-_AT_ONCE = 2**20  # samples held while building
+_AT_ONCE = 2**18  # samples held while building
 
 _remembered: OrderedDict[tuple[Geometry, torch.dtype, torch.device], tuple[Any, Any]] = OrderedDict()
 _lock = threading.RLock()
@@ -100,7 +100,7 @@ def _matrices(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> t
             if needed > LIMIT:
                 raise ValueError(
                     f"XRay backend 'sparse': the matrix of this geometry needs {needed / 2**30:.1f} GiB, "
-                    f"the limit is {LIMIT / 2**30:.1f} GiB; use backend='numba'"
+                    f"the limit is {LIMIT / 2**30:.1f} GiB; use backend='numba' on the CPU"
                 )
             A = matrix(geometry, torch.empty(0, dtype=dtype).numpy().dtype.type)
             pair = (A, A.T.tocsr())

@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from operators import to_attenuation
+
 MU_WATER = 0.0206  # [1/mm] at 60 keV, NIST
 CT_AIR = -1000.0
 
@@ -39,9 +41,7 @@ class DicomImage:
         """μ = μ_water (1 + HU/1000) [1/mm], not below 0; shape of `hu`."""
         if self.modality != "CT":
             raise ValueError(f"DicomImage.attenuation: expected a CT, got modality {self.modality!r}")
-        if not mu_water > 0:
-            raise ValueError(f"mu_water [1/mm]: expected a positive number, got {mu_water!r}")
-        return (mu_water * (1 + self.hu / 1000)).clamp_min(0)
+        return to_attenuation(self.hu, mu_water, clip=True)
 
 
 def example_head(mu_water: float = MU_WATER) -> Tensor:

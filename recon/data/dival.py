@@ -47,7 +47,7 @@ def dival_problem(
 
     Returns the problem, y (30, 183) or (n, 30, 183), and the truth (128, 128) or (n, 128, 128).
     """
-    if isinstance(index, int):
+    if not isinstance(index, range):
         problem, truth = dival_problem(range(index, index + 1), part, backend, dtype)
         return Problem(problem.A, problem.y[0], problem.noise.select(0)), truth[0]
     if index.step != 1 or index.start < 0 or not len(index):

@@ -29,7 +29,8 @@ def admm(
     CG, one Aᵢ and one Aᵢ* each, and one Aᵢ* more. The ρᵢ start at the natural scales of the problem and are
     balanced per image and term by relative residuals (Wohlberg 2017), ever less.
 
-    The iterate is w where there is a g. residual = max over i of ‖Aᵢx − zᵢ‖ / ‖zᵢ‖ and ρᵢ‖zᵢ − zᵢ_old‖ / ‖yᵢ‖.
+    The iterate is w where there is a g. residual = max over i of ‖Aᵢx − zᵢ‖ / ‖zᵢ‖ and of
+    ρᵢ‖zᵢ − zᵢ_old‖ / ‖yᵢ‖.
     """
     parts = as_terms(terms)
     n = parts[0].n
@@ -116,18 +117,18 @@ def douglas_rachford(
 
     tau, sigmas  steps, floats or one per image; None: from the natural scales of the problem, τ Σσᵢ‖Aᵢ‖² = 2
 
-    The iterate is the image after the prox of g. residual = max of ‖z − x̂‖ / ‖x̂‖ and, over the duals, ‖z₂ − p₂‖ / ‖p₂‖: the
-    distances that the step still has to close.
+    The iterate is the image after the prox of g. residual = max of the relative changes ‖Δx‖ / ‖x̂‖ of the
+    image and ‖Δyᵢ‖ / ‖ŷᵢ‖ of the duals that the step asks for.
     """
     parts = as_terms(terms)
     n = parts[0].n
     if (tau is None) != (sigmas is None):
         raise ValueError("douglas_rachford tau, sigmas: give both or neither")
-    if sigmas is None:
+    if tau is None or sigmas is None:
         X, Y = natural_scales(parts, x, [t.A(x) for t in parts])
-        sigmas = [y / (X * t.length) for y, t in zip(Y, parts, strict=True)]
-        tau = 2 / torch.stack([s * t.length**2 for s, t in zip(sigmas, parts, strict=True)]).sum(0)
-    assert tau is not None
+        natural = [y / (X * t.length) for y, t in zip(Y, parts, strict=True)]
+        tau = 2 / torch.stack([s * t.length**2 for s, t in zip(natural, parts, strict=True)]).sum(0)
+        sigmas = natural
     length = norm(x, n)
     ys = [x.new_zeros(*x.shape[: x.ndim - n], *t.A.out_shape) for t in parts]
     out = x if g is None else g.prox(x, tau)

@@ -28,8 +28,8 @@ class Term:
         if self.length == 0:
             raise ValueError(f"term ({f!r}, {A!r}): A is zero; leave the term out")
 
-    def dual_step(self, y: Tensor, x_bar: Tensor, Ax_bar: Tensor | None, sigma: Tensor) -> Tensor:
-        """Prox of σf* at y + σ A x̄."""
+    def dual_step(self, y: Tensor, x_bar: Tensor, Ax_bar: Tensor, sigma: Tensor) -> Tensor:
+        """Prox of σf* at y + σ A x̄; a fused one does not look at A x̄."""
         if self.fused is not None:
             return self.fused.dual_step(y, x_bar, sigma)
         return self.f.prox_conj(y + spread(sigma, self.m) * Ax_bar, sigma)
@@ -57,30 +57,30 @@ def natural_scales(terms: Sequence[Term], x: Tensor, values: Sequence[Tensor]) -
     """X and Yᵢ, the sizes of image and duals to expect per image; with them the best steps are known.
 
     The bound of primal–dual methods, X²/τ + Σ Yᵢ²/σᵢ under τ Σ σᵢ‖Aᵢ‖² = 1, is least for
-    σᵢ = Yᵢ / (X ‖Aᵢ‖), τ = X / Σ Yᵢ‖Aᵢ‖. X is the size of the start after one step of steepest descent, Yᵢ that
-    of a subgradient of fᵢ there. One Aᵢ and one Aᵢ*.
+    σᵢ = Yᵢ / (X ‖Aᵢ‖), τ = X / Σ Yᵢ‖Aᵢ‖. X is the size of the start after one step of steepest descent, Yᵢ
+    that of a subgradient of fᵢ there. One Aᵢ and one Aᵢ*.
 
     values  Aᵢ x for all terms
     """
     n = terms[0].n
-    duals = [_subgradient(t, z) for t, z in zip(terms, values, strict=True)]
+    duals = [subgradient(t, z) for t, z in zip(terms, values, strict=True)]
     d = torch.stack([t.A.adjoint(y) for t, y in zip(terms, duals, strict=True)]).sum(0)
     Ad = [t.A(d) for t in terms]
     bends = [
-        inner(_subgradient(t, z + a) - y, a, t.m) for t, z, a, y in zip(terms, values, Ad, duals, strict=True)
+        inner(subgradient(t, z + a) - y, a, t.m) for t, z, a, y in zip(terms, values, Ad, duals, strict=True)
     ]
     curvature = torch.stack(bends).sum(0)
     step = torch.where(curvature > 0, squared_norm(d, n) / curvature, 0.0)
     values = [z - spread(step, t.m) * a for t, z, a in zip(terms, values, Ad, strict=True)]
     X = norm(x - spread(step, n) * d, n)
     X = torch.where(X > 0, X, 1.0)
-    Y = [norm(_subgradient(t, z), t.m) for t, z in zip(terms, values, strict=True)]
+    Y = [norm(subgradient(t, z), t.m) for t, z in zip(terms, values, strict=True)]
     most = torch.stack([y * t.length for y, t in zip(Y, terms, strict=True)]).amax(0)
     most = torch.where(most > 0, most, X)
     return X, [torch.maximum(y, 1e-3 * most / t.length) for y, t in zip(Y, terms, strict=True)]
 
 
-def _subgradient(term: Term, z: Tensor) -> Tensor:
+def subgradient(term: Term, z: Tensor) -> Tensor:
     """A subgradient of f near z: the gradient of its Moreau envelope, sharpened until it stands still."""
     y = torch.zeros_like(z)
     for exponent in range(-8, 13, 2):

@@ -1,7 +1,7 @@
 """How the shipped weights were trained: a configuration for every method and problem, small enough to ship.
 
-Weights come from `recon.training.train_method(method, problem, out)` on one core and from these alone: neither
-a clock nor a random number enters.
+Weights come from `recon.training.train_method(method, problem, out)` on one core and from these
+alone: neither a clock nor a random number enters.
 """
 
 from __future__ import annotations

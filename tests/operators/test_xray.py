@@ -103,7 +103,7 @@ def test_parallel_matrix_equals_astra_linear(backend, spacing):
         assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(theirs).max()
 
 
-@pytest.mark.parametrize("geometry", geometries(1.0)[:5], ids=repr)
+@pytest.mark.parametrize("geometry", geometries(1.0)[:5], ids=range(5))
 def test_astra_backend_keeps_the_promises_of_an_operator(geometry):
     assert check(xray(geometry, "astra"), dtypes=(torch.float32,)).adjoint <= 1
 
@@ -228,6 +228,17 @@ def test_angles_as_list_array_or_tensor(angles):
     as_float32 = np.float32 if angles is torch.tensor else float
     assert geometry == ParallelBeam((9, 9), 1.0, [float(as_float32(a)) for a in HALF], 13, 1.0)
     assert XRay(geometry)(random(9, 9)).shape == (12, 13)
+
+
+def test_auto_takes_a_matrix_only_where_it_is_small():
+    def chosen(n, views, angles=None):
+        angles = angles or [math.pi * k / views for k in range(views)]
+        return XRay(ParallelBeam((n, n), 1.0, angles, 3 * n // 2, 1.0))._fastest(torch.zeros(1))
+
+    assert chosen(16, 12) == "sparse"
+    assert chosen(64, 30) == "numba"  # uniform angles share lanes
+    assert chosen(48, 20, [0.01 * k * k for k in range(20)]) == "sparse"  # these do not
+    assert chosen(64, 60, [0.01 * k * k for k in range(60)]) == "numba"
 
 
 def test_subset_is_the_views_of_the_whole():

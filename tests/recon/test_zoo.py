@@ -1,0 +1,54 @@
+import json
+
+import pytest
+import torch
+
+from operators import fbp
+from recon import METHODS, LearnedPrimalDual, psnr
+from recon.checkpoints import ZOO, read_card
+from recon.data.small import ellipses_small
+from recon.zoo.recipes import RECIPES
+
+SHIPPED = sorted(ZOO.glob("*.safetensors"))
+
+
+def test_every_recipe_is_shipped_and_small():
+    wanted = {f"{method}-{problem}" for problem, methods in RECIPES.items() for method in methods}
+    assert {f.stem for f in SHIPPED} == wanted
+    assert all(f.stat().st_size <= 5_000_000 for f in SHIPPED)
+    assert sum(f.stat().st_size for f in SHIPPED) <= 12_000_000
+
+
+@pytest.fixture(scope="module")
+def scan():
+    data = ellipses_small()
+    problem, truth = data.pairs(range(2**30, 2**30 + 4))
+    return problem, truth
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES["ellipses-small"]))
+def test_shipped_weights_load_and_do_their_work(name, scan):
+    problem, truth = scan
+    method = METHODS[name].pretrained("ellipses-small")
+    card = read_card(ZOO / f"{name}-ellipses-small.json")
+    assert card["method"] == name and card["training"]["seconds"] > 0 and card["licence"] == "BSD-3-Clause"
+    value = float(psnr(method(problem), truth, data_range=1.0).mean())
+    # four test images against the mean of the card's validation images: spread between images about 2 dB
+    assert value == pytest.approx(card["scores"]["psnr_db_range_truth"], abs=3.0)
+    if name in ("learned-primal-dual", "fbp-unet", "adversarial-regularisation"):
+        naive = fbp(problem.A, problem.linear, filter="hann")
+        assert value > float(psnr(naive, truth, data_range=1.0).mean())
+
+
+def test_cards_match_the_recipes():
+    for problem, methods in RECIPES.items():
+        for name, changes in methods.items():
+            card = json.loads((ZOO / f"{name}-{problem}.json").read_text())
+            assert {k: card["config"][k] for k in changes} == json.loads(json.dumps(changes))
+
+
+def test_unknown_problems_are_refused():
+    for problem in ("nothing", "../zoo/learned", "ellipses-small.json", ""):
+        with pytest.raises(ValueError, match="pretrained"):
+            LearnedPrimalDual.pretrained(problem)
+    assert torch.is_tensor(next(LearnedPrimalDual.pretrained("ellipses-small").parameters()))
