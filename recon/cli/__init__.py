@@ -11,7 +11,6 @@ from .listing import listing
 from .report import report
 from .train import train
 
-
 HELP = """Tomographic image reconstruction: compare, train, report.
 
 \b
@@ -19,8 +18,8 @@ recon compare      the built-in problems, into ./results
 recon compare --problem head-lowdose --methods fbp,total-variation
 recon list         problems and methods there are
 
-Ends with 0 if all went well, 1 if an error stopped it or a method failed on an image (failures are rows of the
-results, and the report is written all the same), 2 if it was called wrongly.
+Ends with 0 if all went well, 1 if an error stopped it or a method failed on an image (failures are rows
+of the results, and the report is written all the same), 2 if it was called wrongly.
 """
 
 
