@@ -11,21 +11,23 @@ from .listing import listing
 from .report import report
 from .train import train
 
+HELP = """Tomographic image reconstruction: compare, train, report.
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+\b
+recon compare      the built-in problems, into ./results
+recon compare --problem head-lowdose --methods fbp,total-variation
+recon list         problems and methods there are
+
+Ends with 0 if all went well, 1 if an error stopped it or a method failed on an image (failures are rows
+of the results, and the report is written all the same), 2 if it was called wrongly.
+"""
+
+
+@click.group(cls=Group, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="hybrid-recon", prog_name="recon")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def main(debug: bool) -> None:
-    r"""Tomographic image reconstruction: compare, train, report.
-
-    \b
-    recon compare                    the built-in problems, into ./results
-    recon compare --problem head-lowdose --methods fbp,total-variation
-    recon list                       problems and methods there are
-
-    Ends with 0 if all went well, 1 if an error stopped it or a method failed on an image (failures are rows
-    of the results, and the report is written all the same), 2 if it was called wrongly.
-    """
+    """The command `recon`."""
 
 
 for command in (compare, train, report, listing, doctor):

@@ -33,6 +33,7 @@ COLOURS = (
     "#6b8e23",
     "#c0392b",
 )
+STYLES = ("-", "--", ":")  # curves may lie on one another
 _BLUE, _WHITE, _RED = np.array([33, 102, 172]), np.array([247, 247, 247]), np.array([178, 24, 43])
 
 
@@ -118,16 +119,16 @@ def curve_chart(curves: Mapping[str, Sequence[float | None]], label: str, names:
     """Values by iteration, logarithmic where all are positive."""
     figure, axes = _axes(5.2, 2.9)
     positive = True
-    for name, values in curves.items():
-        points = [(k, v) for k, v in enumerate(values) if v is not None and math.isfinite(v)]
+    for k, (name, values) in enumerate(curves.items()):
+        points = [(i, v) for i, v in enumerate(values) if v is not None and math.isfinite(v)]
         if len(points) < 2:
             continue
         x, y = zip(*points, strict=True)
         positive &= min(y) > 0
-        axes.plot(x, y, label=name, color=colour_of(name, names), linewidth=1.5)
+        style = STYLES[k % len(STYLES)]
+        axes.plot(x, y, style, label=name, color=colour_of(name, names), linewidth=1.6)
     if positive:
         axes.set_yscale("log")
-    axes.set_xscale("symlog", linthresh=10)
     axes.set_xlim(left=0)
     axes.set_xlabel("iteration")
     axes.set_ylabel(label)

@@ -63,21 +63,25 @@ class Linear(Range):
 
 @dataclass(frozen=True)
 class Integer(Range):
-    """Whole numbers, value = round(lo·(hi/lo)ᵘ), never below 1: iterations, counts."""
+    """Whole numbers, value = round(lo·(hi/lo)ᵘ), never below 1 nor above `most`: iterations, counts."""
 
     lo: int
     hi: int
+    most: float = math.inf
 
     def __post_init__(self) -> None:
-        if not 1 <= self.lo < self.hi:
-            raise ValueError(f"Integer: expected 1 <= lo < hi, got lo={self.lo}, hi={self.hi}")
+        if not 1 <= self.lo < self.hi <= self.most:
+            raise ValueError(
+                f"Integer: expected 1 <= lo < hi <= most, got lo={self.lo}, hi={self.hi}, most={self.most}"
+            )
 
     def at(self, u: float) -> int:
-        return max(1, round(self.lo * (self.hi / self.lo) ** u))
+        return int(min(self.most, max(1, round(self.lo * (self.hi / self.lo) ** u))))
 
     @property
     def bounds(self) -> tuple[float, float]:
-        return -math.log(self.lo) / math.log(self.hi / self.lo), math.inf
+        scale = math.log(self.hi / self.lo)
+        return -math.log(self.lo) / scale, math.log(self.most / self.lo) / scale
 
 
 @dataclass(frozen=True, init=False)

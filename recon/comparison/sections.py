@@ -46,7 +46,7 @@ def problem_section(results: Results, name: str) -> dict[str, Any]:
         "methods": [_method(results, name, method, metrics) for method in methods],
         "best": _best(results, name, methods, metrics),
         "reference": results.reference(name),
-        "notes": sorted({results.summary(name, m, metrics[0]).note for m in methods}),
+        "notes": _notes(results, name, methods, metrics[0]),
         "strip": uri_of(
             strip_chart(
                 {
@@ -80,6 +80,16 @@ def _method(results: Results, problem: str, method: str, metrics: Sequence[str])
         "settings": shortened(group.get("settings", {}).get("fixed", {})),
         "parameters": ", ".join(f"{k} = {number(v)}" for k, v in group.get("parameters", {}).items()),
     }
+
+
+def _notes(results: Results, problem: str, methods: Sequence[str], metric: str) -> list[str]:
+    """What n allows to say, once for all methods it holds for."""
+    said: dict[str, list[str]] = {}
+    for method in methods:
+        said.setdefault(results.summary(problem, method, metric).note, []).append(method)
+    if len(said) == 1:
+        return list(said)
+    return [f"{', '.join(names)}: {note}" for note, names in said.items()]
 
 
 def _best(results: Results, problem: str, methods: Sequence[str], metrics: Sequence[str]) -> dict[str, str]:

@@ -17,8 +17,8 @@ METHODS = {
             "frequency_scaling": Linear(0.3, 1.0, limits=(0.05, 1.0)),
         },
     ),
-    "cgls": Method(CGLS, space={"iterations": Integer(2, 50)}),
-    "sirt": Method(SIRT, space={"iterations": Integer(5, 300)}),
+    "cgls": Method(CGLS, space={"iterations": Integer(2, 50, most=200)}),
+    "sirt": Method(SIRT, space={"iterations": Integer(5, 200, most=200)}),
     "total-variation": Method(TotalVariation, space={"weight": Log(1e-2, 1e2)}),
     "pwls-total-variation": Method(PWLSTotalVariation, space={"weight": Log(1e-2, 1e2)}),
 }

@@ -10,7 +10,7 @@ from ...data.small import ellipses_small
 from ...problem import Problem
 from ..task import Pair, Task, Window
 
-COUNT = 20
+COUNT, FEW = 20, 4
 
 
 def pairs(split: str) -> Iterator[Pair]:
@@ -59,11 +59,11 @@ def task() -> Task:
             "fbp-unet",
             "automap",
         ),
-        counts={"deep-image-prior": 4},
+        counts={"deep-image-prior": FEW},
         notes={
             "test": f"{COUNT} images that no method has learned from",
             "tuned on": f"{COUNT} other images",
             "noise": "Gaussian, 5 % of the mean of |A x|",
-            "deep image prior": "on the first 4 images only, because each takes minutes to optimise",
+            "deep image prior": f"on the first {FEW} images only: it optimises a network for each",
         },
     )
