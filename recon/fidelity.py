@@ -176,7 +176,8 @@ class TransmissionPoisson(Functional):
         self.convex = not bool((self.r > 0).any())
 
     @property
-    def lipschitz(self) -> float:
+    def curvature(self) -> float:
+        """Bound of the slope's change per unit of z, where z ≥ 0."""
         return float(self.i0.max())
 
     def forward(self, z: Tensor) -> Tensor:
