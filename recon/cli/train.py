@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -32,13 +32,18 @@ if TYPE_CHECKING:
     "--resume/--fresh", default=True, show_default=True, help="Go on from the checkpoint in --out, if any."
 )
 def train(method: str, problem: str, out: Path, minutes: float | None, resume: bool) -> None:
-    """Train METHOD and write OUT/METHOD-PROBLEM.safetensors with its JSON card."""
+    """Train METHOD and write OUT/METHOD-PROBLEM.safetensors with its JSON card.
+
+    An interrupted training goes on from its checkpoint; `recon compare --weights OUT` uses the result.
+    """
     from tqdm import tqdm
 
     from ..base import METHODS
     from ..comparison.discovery import unknown
     from ..comparison.files import check_writable
     from ..comparison.task import problem as load_task
+    from ..data.small import TRAINING_SETS
+    from ..training import train_method
 
     with usage():
         if method not in METHODS:
@@ -53,7 +58,7 @@ def train(method: str, problem: str, out: Path, minutes: float | None, resume: b
     checkpoint = out / f"{stem.name}.checkpoint.safetensors"
     if not resume:
         checkpoint.unlink(missing_ok=True)
-    learner: Any = METHODS[method]()
+    data = task.name if task.name in TRAINING_SETS else task.data("paired")
     with tqdm(desc=stem.name, unit="step", disable=None) as bar:
 
         def show(progress: Progress) -> None:
@@ -62,8 +67,6 @@ def train(method: str, problem: str, out: Path, minutes: float | None, resume: b
             if progress.losses:
                 bar.set_postfix_str(f"loss {progress.losses[-1]:.4g}", refresh=False)
 
-        learner.fit(task.data(kind), minutes=minutes, checkpoint=checkpoint, callback=show)
-    file = learner.save(stem)
-    checkpoint.unlink(missing_ok=True)
+        train_method(method, data, stem, minutes, callback=show)
     say(f"trained {stem.name}")
-    click.echo(f"weights: {file}")
+    click.echo(f"weights: {stem}.safetensors")
