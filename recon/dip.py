@@ -47,7 +47,7 @@ class DeepImagePrior(Reconstructor):
     def __init__(
         self,
         weight: float | None = None,
-        iterations: int = 600,
+        iterations: int = 500,
         learning_rate: float = 2e-3,
         channels: Sequence[int] = (32, 64, 64),
         skips: Sequence[int] | None = None,

@@ -135,6 +135,7 @@ class Learned(Reconstructor):
         generator = torch.Generator().manual_seed(self.config.seed)
         images = next(data.batches(32, generator))[1]
         self.build(_scanner(data.A, images))
+        self.to(images.device, images.dtype)
         progress = train(
             self,
             self.loss,

@@ -264,11 +264,11 @@ def train_method(
 ) -> Learned:
     """Train the method called `name` and save it as `out`.safetensors with its card `out`.json.
 
-    problem : a name, as "ellipses-small", with the configuration of `recon.zoo.recipes`; or pairs
+    problem : its name, as "ellipses-small", or pairs
     minutes : wall-time bound; None for the configuration's steps, which is repeatable
     half : store the weights in float16
     callback : given the progress after every step
-    changes : of the configuration
+    changes : of the configuration: the recipe in `recon.zoo.recipes` for `data.name`, or else the paper's
 
     `out`.checkpoint.safetensors is written meanwhile, resumed from if it is there, and removed at the end.
     """
@@ -285,11 +285,9 @@ def train_method(
             raise ValueError(
                 f"train_method problem: expected one of {', '.join(TRAINING_SETS)}, or pairs, got {problem!r}"
             )
-        data: PairedData = TRAINING_SETS[problem]()
-        changes = recipe(problem, name) | changes
-    else:
-        data = problem
-    method = METHODS[name](**changes)
+        problem = TRAINING_SETS[problem]()
+    data = problem
+    method = METHODS[name](**{**recipe(data.name, name), **changes})
     assert isinstance(method, Learned)
     out = Path(out)
     checkpoint = out.with_name(f"{out.name}.checkpoint.safetensors")
@@ -299,6 +297,9 @@ def train_method(
         checkpoint=checkpoint,
         callback=callback,
     )
+    bound = "" if minutes is None else f" --minutes {minutes:g}"
+    method.record["command"] = f"recon train {name} --problem {data.name}{bound}"
+    method.record["torch"] = torch.__version__
     method.save(out, half=half, scores=method.scores(data))
     checkpoint.unlink(missing_ok=True)
     return method

@@ -9,6 +9,8 @@ piece + pieces, … of its outermost loop, part = (piece, pieces), without the G
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
@@ -17,7 +19,14 @@ from .vector import LANES, axpy, load, store, zero
 TILE = 16  # lines, and pixels of a line, that stay in the cache
 TOGETHER = 8  # chunks that read one tile after another while it is there
 
-_compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+_OPTIONS: Any = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+
+
+def _compiled(function):
+    try:
+        return njit(function, cache=True, **_OPTIONS)
+    except RuntimeError:  # neither this folder nor the user's cache can be written
+        return njit(function, **_OPTIONS)
 
 
 @_compiled

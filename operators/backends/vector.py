@@ -18,7 +18,7 @@ from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.extending import intrinsic, register_model
 
-LANES = 8
+LANES = 8  # the disk cache notices changes of joseph_kernels.py only: touch it after changing this file
 
 
 class Vector(types.Type):

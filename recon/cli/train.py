@@ -42,7 +42,6 @@ def train(method: str, problem: str, out: Path, minutes: float | None, resume: b
     from ..comparison.discovery import unknown
     from ..comparison.files import check_writable
     from ..comparison.task import problem as load_task
-    from ..data.small import TRAINING_SETS
     from ..training import train_method
 
     with usage():
@@ -58,7 +57,6 @@ def train(method: str, problem: str, out: Path, minutes: float | None, resume: b
     checkpoint = out / f"{stem.name}.checkpoint.safetensors"
     if not resume:
         checkpoint.unlink(missing_ok=True)
-    data = task.name if task.name in TRAINING_SETS else task.data("paired")
     with tqdm(desc=stem.name, unit="step", disable=None) as bar:
 
         def show(progress: Progress) -> None:
@@ -67,6 +65,6 @@ def train(method: str, problem: str, out: Path, minutes: float | None, resume: b
             if progress.losses:
                 bar.set_postfix_str(f"loss {progress.losses[-1]:.4g}", refresh=False)
 
-        train_method(method, data, stem, minutes, callback=show)
+        train_method(method, task.data("paired"), stem, minutes, callback=show)
     say(f"trained {stem.name}")
     click.echo(f"weights: {stem}.safetensors")

@@ -12,6 +12,7 @@ from operators import LinearOperator, NoiseModel, XRay
 from operators.geometry import Geometry
 
 from ..problem import Problem
+from .simulation import simulate
 
 Pair = tuple[Problem, Tensor]
 Images = Callable[[Sequence[int]], Tensor]
@@ -70,9 +71,8 @@ class PairedData:
 class SimulatedPairs(PairedData):
     """Pairs simulated as they are asked for: x from a seeded generator, y = noise(A x) from a finer grid.
 
-    The image is drawn on a grid `images` chooses (a multiple of the geometry's), projected there with every
-    detector bin cut in `oversampling`, averaged to a bin as the noise model says, then drawn with the
-    image's own seed. The truth is the fine image averaged to the geometry's grid.
+    By `simulate`: the image is drawn on the finer grid that `images` chooses, and projected there onto cut
+    bins; an image and its noise have one seed. The truth is the fine image averaged to the geometry's grid.
 
     Parameters
     ----------
@@ -132,21 +132,8 @@ class SimulatedPairs(PairedData):
     def pairs(self, seeds: Sequence[int]) -> Pair:
         """(problem, truth) of the images of these seeds."""
         fine = self.images(list(seeds))
-        clean = self.noise.average(self._fine_operator(fine).unflatten(-1, (-1, self.oversampling)))
-        law = self.noise.at(clean)
-        y = law(clean, list(seeds))
-        ny, nx = self.geometry.image_shape
-        rows, columns = fine.shape[-2] // ny, fine.shape[-1] // nx
-        truth = fine.unflatten(-1, (nx, columns)).unflatten(-3, (ny, rows)).mean((-1, -3))
-        return Problem(self.A, y, law), truth
-
-    def _fine_operator(self, fine: Tensor) -> Tensor:
-        shape = (int(fine.shape[-2]), int(fine.shape[-1]))
-        if self._fine is None or self._fine.in_shape != shape:
-            self._fine = XRay(self.geometry.refined(shape, self.oversampling))
-        return self._fine(fine)
-
-    _fine: LinearOperator | None = None
+        problem, truth = simulate(fine, self.geometry, self.noise, list(seeds), self.oversampling)
+        return Problem(self.A, problem.y, problem.noise), truth
 
 
 class UnpairedData:

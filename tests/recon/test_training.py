@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from operators import Gaussian, ParallelBeam, XRay, fbp
-from recon import AdversarialRegularisation, FBPUNet, LearnedPrimalDual, Problem
+from recon import AUTOMAP, AdversarialRegularisation, FBPUNet, LearnedPrimalDual, Problem
 from recon.checkpoints import read_tensors, write_tensors
 from recon.data import PairedData, SimulatedPairs, UnpairedData
 from recon.data.small import ellipses_small
@@ -266,6 +266,16 @@ def test_train_method_saves_and_cleans_up(tmp_path):
     for arguments, message in ((("fbp", "ellipses-small"), "fbp"), (("automap", "nothing"), "nothing")):
         with pytest.raises(ValueError, match=message):
             train_method(*arguments, out)
+
+
+@pytest.mark.parametrize("cls", [LearnedPrimalDual, FBPUNet, AUTOMAP, AdversarialRegularisation])
+def test_training_in_float64(cls):
+    problem, truth = squares_data().pairs(range(6))
+    pair = Problem(problem.A, problem.y.double(), problem.noise), truth.double()
+    data = PairedData(pair, pair)
+    method = cls.examples()[0].fit(data if cls.data_kind == "paired" else data.unpaired())
+    assert all(p.dtype == torch.float64 for p in method.parameters())
+    assert method(pair[0]).dtype == torch.float64 and method(problem).dtype == torch.float32
 
 
 def test_a_problem_in_float64_is_answered_in_float64():
