@@ -62,6 +62,11 @@ DEMO = ("head-lowdose", "ellipses-small")
     show_default=True,
     help="Measure peak memory, each method in a fresh process.",
 )
+@click.option(
+    "--weights",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of `recon train`; its weights are used instead of those shipped.",
+)
 def compare(
     problems: Sequence[str],
     methods: str | None,
@@ -73,6 +78,7 @@ def compare(
     timeout: float,
     resume: bool,
     memory: bool,
+    weights: Path | None,
 ) -> None:
     """Every method on every test image of every problem, and a report.
 
@@ -97,7 +103,7 @@ def compare(
     for spec, task, found in plans:
         if tune:
             _tune(spec, task, found, trials, seed, timeout)
-        runs = _runs(spec, task, found)
+        runs = _runs(spec, task, found, weights)
         failed, worked = _rows(runs, out, images, timeout)
         failures += failed
         if memory:
@@ -120,7 +126,7 @@ def finish(out: Path) -> None:
         click.echo(f"rows: {tables[0]}")
 
 
-def _runs(spec: str, task: Task, methods: dict[str, Method]) -> list[Run]:
+def _runs(spec: str, task: Task, methods: dict[str, Method], weights: Path | None) -> list[Run]:
     from ..comparison.parameters import Parameters, parameter_file
     from ..comparison.runner import Run
 
@@ -128,7 +134,9 @@ def _runs(spec: str, task: Task, methods: dict[str, Method]) -> list[Run]:
     runs = []
     for name, method in methods.items():
         parameters, origin = tuned.of(name, method)
-        runs.append(Run(task, name, method, parameters, origin, tuned.methods.get(name)))
+        own = None if weights is None else weights / f"{name}-{task.name}.safetensors"
+        trained = own if own is not None and own.exists() and method.pretrained else None
+        runs.append(Run(task, name, method, parameters, origin, tuned.methods.get(name), trained))
     return runs
 
 

@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     "--resume/--fresh", default=True, show_default=True, help="Go on from the checkpoint in --out, if any."
 )
 def train(method: str, problem: str, out: Path, minutes: float | None, resume: bool) -> None:
-    """Train METHOD and write OUT/METHOD-PROBLEM.safetensors with its JSON card."""
+    """Train METHOD and write OUT/METHOD-PROBLEM.safetensors with its JSON card.
+
+    An interrupted training goes on from its checkpoint; `recon compare --weights OUT` uses the result.
+    """
     from tqdm import tqdm
 
     from ..base import METHODS

@@ -51,14 +51,16 @@ def peaks(
         }
         request["threads"] = torch.get_num_threads()  # type: ignore[assignment]
         empty = pool.submit(_measure, request)
-        waiting = [
-            (run, pool.submit(_measure, request | {"name": run.name, "parameters": dict(run.parameters)}))
-            for run in runs
-        ]
+        waiting = [(run, pool.submit(_measure, request | _asked(run))) for run in runs]
         for run, future in waiting:
             base, peak = empty.result(), future.result()
             words = next((value for value in (base, peak) if isinstance(value, str)), None)
             yield run, words or round(max(0.0, float(peak) - float(base)), 1)
+
+
+def _asked(run: Run) -> dict[str, Any]:
+    weights = None if run.weights is None else str(run.weights)
+    return {"name": run.name, "parameters": dict(run.parameters), "weights": weights}
 
 
 def _measure(request: dict[str, Any]) -> Peak:
@@ -91,7 +93,8 @@ def _child(request: dict[str, Any]) -> float:
     problem = pickle.loads(Path(request["problem"]).read_bytes())
     if "name" in request:
         name = request["name"]
-        run = Run(task, name, methods[name], request["parameters"])
+        weights = request["weights"] and Path(request["weights"])
+        run = Run(task, name, methods[name], request["parameters"], weights=weights)
         run.prepared(Path(request["folder"]))[0](problem)
     return _high_water()
 

@@ -45,12 +45,16 @@ class Method:
     def title(self) -> str:
         return getattr(self.make, "__name__", repr(self.make))
 
-    def build(self, problem: str, **parameters: Any) -> Reconstructor:
-        """The method itself, for `fit` or for use; only shipped weights depend on the problem's name."""
+    def build(self, problem: str, weights: Path | None = None, **parameters: Any) -> Reconstructor:
+        """The method itself, for `fit` or for use; only shipped weights depend on the problem's name.
+
+        weights : a file to load instead of what is shipped
+        """
         settings = {**self.fixed, **parameters}
         if not self.pretrained:
             return self.make(**settings)
-        method: Reconstructor = self.make.pretrained(problem)  # type: ignore[attr-defined]
+        make: Any = self.make
+        method: Reconstructor = make.pretrained(problem) if weights is None else make.load(weights)
         _set_after_training(method, settings)
         return method
 

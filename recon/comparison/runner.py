@@ -13,7 +13,7 @@ from torch import Tensor
 from ..base import Reconstructor
 from ..problem import Problem
 from .calls import Outcome, call, reason
-from .describe import describe, digest, environment, fingerprint
+from .describe import describe, digest, environment, fingerprint, source_digest
 from .files import check_writable, read_json, write_image, write_json
 from .method import Method
 from .rows import Row, RowStore
@@ -33,11 +33,13 @@ class Run:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     parameters_from: str = ""
     tuning: Mapping[str, Any] | None = None
+    weights: Path | None = None
 
     @property
     def key(self) -> str:
         what = {"task": self.task.hash, "method": self.method.describe(), "source": self.method.source()}
-        return fingerprint(what | {"parameters": self.parameters})
+        weights = None if self.weights is None else source_digest(self.weights)
+        return fingerprint(what | {"parameters": self.parameters, "weights": weights})
 
     @property
     def file(self) -> str:
@@ -45,7 +47,7 @@ class Run:
 
     def prepared(self, folder: Path) -> tuple[Reconstructor, float]:
         """The method with its weights, and the seconds `fit` took; fitted weights are kept in `folder`."""
-        method = self.method.build(self.task.name, **self.parameters)
+        method = self.method.build(self.task.name, self.weights, **self.parameters)
         if method.data_kind is None or self.method.pretrained:
             return method.eval(), 0.0
         weights = folder / "weights" / f"{self.file}-{self.key}"
@@ -126,6 +128,7 @@ def _group(run: Run, pairs: Sequence[Pair], store: RowStore, folder: Path, timeo
         "parameters": dict(run.parameters),
         "parameters_from": run.parameters_from,
         "tuning": run.tuning,
+        "weights": None if run.weights is None else str(run.weights),
         "environment": environment(),
         **dict.fromkeys(("method_repr", "trainable", "fit_seconds", "warm_up_seconds")),
     }

@@ -95,6 +95,34 @@ def test_tune_then_use_then_refuse(write_problem, method_file, tmp_path):
     )
 
 
+def test_train_then_compare_with_these_weights(tmp_path):
+    from recon.comparison.rows import RowStore
+
+    done = call("train", "fbp-unet", "--problem", "ellipses-small", "--out", tmp_path / "w", "--minutes", "0.005")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.strip() == f"weights: {tmp_path / 'w' / 'fbp-unet-ellipses-small.safetensors'}"
+    arguments = ["--problem", "ellipses-small", "--methods", "fbp-unet", "--images", "1", "--no-memory"]
+    own = call("compare", *arguments, "--weights", tmp_path / "w", "--out", tmp_path / "own")
+    assert own.exit_code == 0, own.output
+    (row,) = RowStore(tmp_path / "own").rows
+    assert not row.failure and row.scores["psnr_db"] > 0
+    assert str(tmp_path / "w") in (tmp_path / "own" / "report.html").read_text()
+
+
+def test_what_cannot_be_trained_is_told(tmp_path):
+    done = call("train", "fbp", "--problem", "ellipses-small", "--out", tmp_path)
+    assert done.exit_code == 2 and "nothing to learn" in done.output
+    done = call("train", "fbp-unet", "--problem", "head-lowdose", "--out", tmp_path)
+    assert done.exit_code == 2 and "no training data" in done.output
+
+
+def test_doctor_and_list():
+    done = call("doctor")
+    assert done.exit_code == 0 and "all is well" in done.output and "projector auto" in done.output
+    done = call("list")
+    assert done.exit_code == 0 and "head-lowdose" in done.output and "learned-primal-dual" in done.output
+
+
 def test_without_the_extra_there_are_still_tables(problem_file, method_file, tmp_path, monkeypatch):
     import recon.comparison.report as module
 
