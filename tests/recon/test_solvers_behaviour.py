@@ -1,4 +1,4 @@
-"""What all solvers have in common: the start first, freezing, call counts, divergence; and the row-action ones."""
+"""What all solvers share: the start first, freezing, call counts, divergence; and the row-action ones."""
 
 import math
 
@@ -162,7 +162,7 @@ def test_a_stopped_image_may_diverge_later_unseen():
 )
 def test_bad_arguments(call):
     A, x, y = scan()
-    with pytest.raises(ValueError, match="expect|give both"):
+    with pytest.raises(ValueError, match=r"expect|give both"):
         next(call(A, y, x))
 
 

@@ -90,5 +90,5 @@ def test_denoising_a_disc_lowers_its_contrast_by_2_lambda_over_r():
     f = SquaredL2(target=disc)
     x = run(pdhg([f @ Identity((n, n)), weight * TV((n, n))], None, disc), 500, tolerance=1e-5)
     inside = (grid[:, None] ** 2 + grid[None] ** 2) < (radius - 4) ** 2
-    # the grid's isotropic TV of a circle is within 3 % of the true perimeter
+    # the grid's isotropic TV of a circle is within 3 % of its perimeter
     assert (1 - x[inside].mean()).item() == pytest.approx(2 * weight / radius, rel=0.05)

