@@ -167,6 +167,7 @@ def _tune(spec: str, task: Task, methods: dict[str, Method], trials: int, seed: 
                 bar.set_postfix_str(f"{task.metrics[0]} {trial.score}")
         store.put(name, method, tuned, len(few), seed)
         remarks = [f"{key} beyond the stated range" for key in tuned.widened]
+        remarks += [f"{key} at the last value allowed" for key in tuned.bound]
         remarks += [f"{key} still at the edge of what was tried" for key in tuned.edge]
         said = "; ".join([f"{task.metrics[0]} {tuned.score:.4g}", f"{tuned.seconds:.0f} s", *remarks])
         say(f"tuned {task.name} {name}: {tuned.parameters} ({said})")

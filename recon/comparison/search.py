@@ -50,7 +50,7 @@ def _line(one: Range, seen: Sequence[tuple[float, float]], trials: int) -> float
 def _neighbours(
     points: Sequence[tuple[float, float]], best: int, step: float, low: float, high: float
 ) -> Iterator[float]:
-    """Beyond the best if it lies at an end, else the middles of the gaps beside it, the wider first."""
+    """Beyond the best if it lies at an end; else a parabola's lowest point, then the middles beside it."""
     u = points[best][0]
     left = points[best - 1][0] if best else None
     right = points[best + 1][0] if best + 1 < len(points) else None
@@ -58,9 +58,26 @@ def _neighbours(
         yield max(low, u - step)
     if right is None and high - u > EDGE:
         yield min(high, u + step)
+    lowest = _parabola(points[best - 1 : best + 2]) if left is not None and right is not None else None
+    if lowest is not None:
+        yield lowest
     gaps = [other for other in (left, right) if other is not None]
     for other in sorted(gaps, key=lambda v: -abs(v - u)):
         yield (u + other) / 2
+
+
+def _parabola(three: Sequence[tuple[float, float]]) -> float | None:
+    """Where the parabola through three points is lowest.
+
+    None if it lies next to one of them, or if one side is more than ten times as steep: no parabola then.
+    """
+    (a, fa), (b, fb), (c, fc) = three
+    left, right = (b - a) * (fb - fc), (b - c) * (fb - fa)
+    if not math.isfinite(left - right) or left == right or max(fa, fc) - fb > 10 * (min(fa, fc) - fb):
+        return None
+    u = b - ((b - a) * left - (b - c) * right) / (2 * (left - right))
+    room = 0.04 * (c - a)
+    return u if a + room < u < c - room and abs(u - b) > room else None
 
 
 def _widest_gap(one: Range, points: Sequence[tuple[float, float]]) -> float:
@@ -108,3 +125,9 @@ def edge_of(one: Range, u: float, tried: Sequence[float]) -> str:
     if u >= max(tried) - EDGE and high - u > EDGE:
         return "above"
     return ""
+
+
+def at_bound(one: Range, u: float) -> bool:
+    """Whether the chosen u is the last that is allowed."""
+    low, high = one.bounds
+    return not isinstance(one, Choice) and (u - low <= EDGE or high - u <= EDGE)

@@ -11,7 +11,7 @@ from typing import Any
 from .calls import call
 from .method import Method
 from .scores import better, scores
-from .search import Point, Seen, edge_of, propose
+from .search import Point, Seen, at_bound, edge_of, propose
 from .task import Pair, Task
 
 
@@ -32,6 +32,7 @@ class Tuned:
     parameters, score : the best trial's; trials : all of them, in order
     widened : parameter -> [stated range, value chosen outside it]
     edge : parameters whose chosen value is still the outermost that was tried: more trials may do better
+    bound : parameters chosen at the last value that is allowed
     """
 
     parameters: dict[str, Any]
@@ -40,6 +41,7 @@ class Tuned:
     trials: tuple[Trial, ...]
     widened: dict[str, Any]
     edge: tuple[str, ...]
+    bound: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -88,6 +90,11 @@ def tune(
         trials=tuple(done),
         widened=_widened(method, seen[best].point, chosen.parameters),
         edge=edges,
+        bound=tuple(
+            name
+            for (name, one), u in zip(method.space.items(), seen[best].point, strict=True)
+            if at_bound(one, u)
+        ),
     )
 
 

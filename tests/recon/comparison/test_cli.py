@@ -98,7 +98,9 @@ def test_tune_then_use_then_refuse(write_problem, method_file, tmp_path):
 def test_train_then_compare_with_these_weights(tmp_path):
     from recon.comparison.rows import RowStore
 
-    done = call("train", "fbp-unet", "--problem", "ellipses-small", "--out", tmp_path / "w", "--minutes", "0.005")
+    done = call(
+        "train", "fbp-unet", "--problem", "ellipses-small", "--out", tmp_path / "w", "--minutes", "0.005"
+    )
     assert done.exit_code == 0, done.output
     assert done.stdout.strip() == f"weights: {tmp_path / 'w' / 'fbp-unet-ellipses-small.safetensors'}"
     arguments = ["--problem", "ellipses-small", "--methods", "fbp-unet", "--images", "1", "--no-memory"]
