@@ -104,9 +104,14 @@ class Results:
         }
         ranked = sorted(score, key=lambda image: (score[image], image))
         if len(ranked) == 1:
-            return [("the only image all methods have", ranked[0])]
+            return [("the only one all methods have", ranked[0])]
         middle, worst = ranked[len(ranked) // 2], ranked[0]
-        return [("the median image", middle), ("the worst image", worst)]
+        noun = self.noun(problem)
+        return [(f"the median {noun}", middle), (f"the worst {noun}", worst)]
+
+    def noun(self, problem: str) -> str:
+        """What one row is: an image, or a draw of noise on the only image."""
+        return "draw" if len(set(self.problems[problem]["truths"])) == 1 else "image"
 
     def environments(self) -> list[dict[str, Any]]:
         """Machines and versions the rows come from; one, unless the folder was continued elsewhere."""

@@ -20,7 +20,7 @@ from .rows import Row, RowStore
 from .scores import scores
 from .task import Pair, Task
 
-WARM_UP_LIMIT = 10.0  # [s] a first call longer than this is not repeated: it is the measurement
+WARM_UP_LIMIT = 5.0  # [s] a first call longer than this is not repeated: it is the measurement
 
 
 @dataclass(frozen=True)
