@@ -1,7 +1,8 @@
 """Writes what the benchmarks measured into README.md, between its markers; no number there is typed by hand.
 
-    python benchmarks/readme.py            # rewrite README.md
-    python benchmarks/readme.py --check    # exit 1 if it is out of date
+    python benchmarks/readme.py                   # rewrite README.md
+    python benchmarks/readme.py --demo results    # take the table of a `make demo` first
+    python benchmarks/readme.py --check           # exit 1 if it is out of date
 
 A marker pair `<!-- begin NAME -->` … `<!-- end NAME -->` takes benchmarks/results/NAME.md.
 """
@@ -30,10 +31,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--demo", type=Path, help="results folder of `make demo`")
+    options = parser.parse_args()
+    if options.demo:
+        (RESULTS / "demo.md").write_text((options.demo / "summary.md").read_text())
     readme = ROOT / "README.md"
     old = readme.read_text()
     new = filled(old)
-    if parser.parse_args().check:
+    if options.check:
         sys.exit(new != old and "README.md is out of date: run python benchmarks/readme.py")
     readme.write_text(new)
 

@@ -148,8 +148,8 @@ class KullbackLeibler(Functional):
 class TransmissionPoisson(Functional):
     """Σ mᵢ − yᵢ + yᵢ ln(yᵢ/mᵢ), m = I₀ e^(−z) + r: counts y behind line integrals z.
 
-    −ln p of a Poisson law, up to a constant. Convex if r = 0; its slope changes by at most max(I₀) per unit of
-    z where z ≥ 0 (Erdogan and Fessler, Phys. Med. Biol. 44 (1999)). With t = step, d = y − p ≥ 0:
+    −ln p of a Poisson law, up to a constant. Convex if r = 0; its slope changes by at most max(I₀) per unit
+    of z where z ≥ 0 (Erdogan and Fessler, Phys. Med. Biol. 44 (1999)). With t = step, d = y − p ≥ 0:
 
         prox       z = x − t y + W(t I₀ e^(t y − x)), Lambert's W; if r > 0 a stationary point by Newton steps
                    held in a bracket
@@ -176,7 +176,8 @@ class TransmissionPoisson(Functional):
         self.convex = not bool((self.r > 0).any())
 
     @property
-    def lipschitz(self) -> float:
+    def curvature(self) -> float:
+        """Bound of the slope's change per unit of z, where z ≥ 0."""
         return float(self.i0.max())
 
     def forward(self, z: Tensor) -> Tensor:
@@ -222,8 +223,8 @@ class TransmissionPoisson(Functional):
 def matching(problem: Problem) -> Functional:
     """−ln p(y | z) of the problem's own noise model, up to a constant.
 
-    Gaussian gives `LeastSquares`; complex noise, circular with E|n|² = σ², has σ²/2 in each part. LowDose gives
-    `TransmissionPoisson`, with electronic noise by the shifted Poisson model (Yavuz and Fessler 1998): counts
+    Gaussian gives `LeastSquares`; complex noise, circular with E|n|² = σ², has σ²/2 in each part. LowDose
+    gives `TransmissionPoisson`, with electronic noise by the shifted Poisson model (Yavuz and Fessler 1998): counts
     y + σₑ², at least 0, of mean m + σₑ². Poisson gives `KullbackLeibler`.
     """
     noise, y, ndim = problem.noise, problem.y, len(problem.A.out_shape)

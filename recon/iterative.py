@@ -92,9 +92,9 @@ class OSSART(Iterative):
         self,
         iterations: int | None = None,
         subsets: int = 10,
-        relaxation: float = 0.5,
+        relaxation: float = 0.25,
         positive: bool = True,
-        most: int = 50,
+        most: int = 100,
     ):
         super().__init__(iterations, most)
         self.subsets, self.relaxation, self.lower = subsets, relaxation, 0.0 if positive else None

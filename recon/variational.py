@@ -270,8 +270,8 @@ class WaveletReconstruction(Variational):
     def __init__(
         self,
         weight: Step | None = None,
-        iterations: int = 150,
-        tolerance: float = 1e-3,
+        iterations: int = 500,
+        tolerance: float = 3e-4,
         positive: bool = True,
         likelihood: Literal["unweighted", "weighted"] | None = None,
         wavelet: str = "db4",

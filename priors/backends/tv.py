@@ -11,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from operators.backends.threads import Kernel, kernel
+from operators.backends.pool import available, share
 
 Array = NDArray[Any]
 
-ROWS = 16  # rows a thread takes at a time
 SMALL = 2**14  # pixels that one thread has done before a second one has woken
 
 
@@ -35,8 +34,8 @@ def dual_step(p: Tensor, x: Tensor, sigma: Tensor, radius: Tensor, slack: Tensor
     """
     p, x = p.contiguous(), x.contiguous()
     out = torch.empty_like(p)
-    step = _choose(_isotropic if isotropic else _anisotropic, x)
-    step(*(t.detach().numpy() for t in (p, x, sigma, radius, slack, out)))
+    arrays = tuple(t.detach().numpy() for t in (p, x, sigma, radius, slack, out))
+    _share_rows(_isotropic if isotropic else _anisotropic, x, *arrays)
     return out
 
 
@@ -45,15 +44,18 @@ def divergence(p: Tensor, scale: float) -> Tensor:
     p = p.contiguous()
     out = p.new_empty(p.shape[0], *p.shape[2:])
     values = out.numpy()
-    _choose(_divergence, out)(p.detach().numpy(), values.dtype.type(scale), values)
+    _share_rows(_divergence, out, p.detach().numpy(), values.dtype.type(scale), values)
     return out
 
 
-def _choose(step: Kernel, image: Tensor) -> Callable[..., None]:
-    return step.serial if image.numel() <= SMALL else step
+def _share_rows(step: Callable[..., None], images: Tensor, *arguments: Any) -> None:
+    """step(first, last, …) over all rows of all images, in pieces for the threads there are."""
+    rows = images.shape[0] * images.shape[1]
+    threads = available() if images.numel() > SMALL else 1
+    pieces = 1 if threads == 1 else min(4 * threads, rows)
+    share(lambda k: step(k * rows // pieces, (k + 1) * rows // pieces, *arguments), pieces, threads)
 
 
-# a row is a function of its own: numba's parallel pass drops stores to a view that it takes for dead
 row = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 
 
@@ -96,36 +98,36 @@ def _divergence_row(
         out[last] = up * above[last] - down * here[last] + scale * across[last - 1]
 
 
-@kernel()
-def _isotropic(p: Array, x: Array, sigma: Array, radius: Array, slack: Array, out: Array) -> None:
-    n, ny, _ = x.shape
-    tiles = (ny + ROWS - 1) // ROWS
-    for tile in numba.prange(n * tiles):
-        b, top = tile // tiles, tile % tiles * ROWS
-        s, r, least = sigma[b], radius[b], slack[b]
-        for j in range(top, min(top + ROWS, ny)):
-            below = x[b, min(j + 1, ny - 1)]
-            _isotropic_row(p[b, 0, j], p[b, 1, j], x[b, j], below, s, r, least, out[b, 0, j], out[b, 1, j])
+@row
+def _isotropic(
+    first: int, last: int, p: Array, x: Array, sigma: Array, radius: Array, slack: Array, out: Array
+) -> None:
+    ny = x.shape[1]
+    for k in range(first, last):
+        b, j = k // ny, k % ny
+        _isotropic_row(
+            p[b, 0, j], p[b, 1, j], x[b, j], x[b, min(j + 1, ny - 1)],
+            sigma[b], radius[b], slack[b], out[b, 0, j], out[b, 1, j],
+        )  # fmt: skip
 
 
-@kernel()
-def _anisotropic(p: Array, x: Array, sigma: Array, radius: Array, slack: Array, out: Array) -> None:
-    n, ny, _ = x.shape
-    tiles = (ny + ROWS - 1) // ROWS
-    for tile in numba.prange(n * tiles):
-        b, top = tile // tiles, tile % tiles * ROWS
-        s, r, least = sigma[b], radius[b], slack[b]
-        for j in range(top, min(top + ROWS, ny)):
-            below = x[b, min(j + 1, ny - 1)]
-            _anisotropic_row(p[b, 0, j], p[b, 1, j], x[b, j], below, s, r, least, out[b, 0, j], out[b, 1, j])
+@row
+def _anisotropic(
+    first: int, last: int, p: Array, x: Array, sigma: Array, radius: Array, slack: Array, out: Array
+) -> None:
+    ny = x.shape[1]
+    for k in range(first, last):
+        b, j = k // ny, k % ny
+        _anisotropic_row(
+            p[b, 0, j], p[b, 1, j], x[b, j], x[b, min(j + 1, ny - 1)],
+            sigma[b], radius[b], slack[b], out[b, 0, j], out[b, 1, j],
+        )  # fmt: skip
 
 
-@kernel()
-def _divergence(p: Array, scale: float, out: Array) -> None:
-    n, ny, _ = out.shape
-    tiles = (ny + ROWS - 1) // ROWS
-    for tile in numba.prange(n * tiles):
-        b, top = tile // tiles, tile % tiles * ROWS
-        for j in range(top, min(top + ROWS, ny)):
-            up, down = scale * (j > 0), scale * (j < ny - 1)
-            _divergence_row(p[b, 0, max(j - 1, 0)], p[b, 0, j], p[b, 1, j], up, down, scale, out[b, j])
+@row
+def _divergence(first: int, last: int, p: Array, scale: float, out: Array) -> None:
+    ny = out.shape[1]
+    for k in range(first, last):
+        b, j = k // ny, k % ny
+        up, down = scale * (j > 0), scale * (j < ny - 1)
+        _divergence_row(p[b, 0, max(j - 1, 0)], p[b, 0, j], p[b, 1, j], up, down, scale, out[b, j])

@@ -34,7 +34,7 @@ Callback = Callable[[int, Iterate], None]
 class Trace:
     """How a run ended.
 
-    last        the last iterate, every image as it was when it stopped
+    last        the last iterate, every image as it was when it stopped; objective and gap as last evaluated
     iterations  iterations each image took, (*batch,)
     history     residual, objective and gap of every iterate from the start on
     """
@@ -72,6 +72,7 @@ def trace(
     if callback:
         callback(0, last)
     history = [(last.residual, last.objective, last.gap)]
+    objective, gap = last.objective, last.gap
     stopped = last.residual <= tolerance
     taken = torch.zeros(stopped.shape, dtype=torch.long, device=stopped.device)
     for k in range(1, iterations + 1):
@@ -83,31 +84,35 @@ def trace(
         _check_finite(new, stopped, name, k)
         taken = torch.where(stopped, taken, k)
         last = _freeze(last, new, stopped)
+        objective = _merge(stopped, objective, new.objective)
+        gap = _merge(stopped, gap, new.gap)
+        if new.objective is not None:
+            last = replace(last, objective=objective, gap=gap)
         history.append((last.residual, last.objective, last.gap))
         if callback:
             callback(k, last)
         stopped = stopped | (last.residual <= tolerance)
-    return Trace(last, taken, tuple(history))
+    return Trace(replace(last, objective=objective, gap=gap), taken, tuple(history))
 
 
 def _freeze(old: Iterate, new: Iterate, stopped: Tensor) -> Iterate:
-    """`old` where stopped, `new` elsewhere."""
+    """x and residual of `old` where stopped, of `new` elsewhere."""
     if not bool(stopped.any()):
         return new
-
-    def merge(was: Tensor | None, now: Tensor | None) -> Tensor | None:
-        if was is None or now is None:
-            return None
-        return torch.where(stopped, was, now)
 
     keep = spread(stopped, new.x.ndim - stopped.ndim)
     return replace(
         new,
         x=torch.where(torch.as_tensor(keep), old.x, new.x),
         residual=torch.where(stopped, old.residual, new.residual),
-        objective=merge(old.objective, new.objective),
-        gap=merge(old.gap, new.gap),
     )
+
+
+def _merge(stopped: Tensor, was: Tensor | None, now: Tensor | None) -> Tensor | None:
+    """What was last known of a quantity: as it was where stopped, new elsewhere if there is something new."""
+    if was is None or now is None:
+        return was if now is None else now
+    return torch.where(stopped, was, now)
 
 
 def _check_finite(new: Iterate, stopped: Tensor, name: str, k: int) -> None:

@@ -37,7 +37,8 @@ class Circulant:
     """T = (Σ σᵢ Mᵢ)⁻¹ with circulant Mᵢ ≥ Aᵢ*Aᵢ, a filter; for projectors near the ramp filter.
 
     Σσᵢ Aᵢ T Aᵢ* ≤ 1, as with a number, but near equality at all frequencies: the high ones, which a projector
-    damps and which converge slowly with a number, take long steps. As in Ramani and Fessler, IEEE Trans. Med. Imaging 31 (2012).
+    damps and which converge slowly with a number, take long steps. As in Ramani and Fessler, IEEE Trans. Med.
+    Imaging 31 (2012).
     """
 
     def __init__(self, terms: Sequence[Term], sigmas: Sequence[Tensor], x: Tensor):

@@ -66,8 +66,14 @@ def natural_scales(terms: Sequence[Term], x: Tensor, values: Sequence[Tensor]) -
     duals = [subgradient(t, z) for t, z in zip(terms, values, strict=True)]
     d = torch.stack([t.A.adjoint(y) for t, y in zip(terms, duals, strict=True)]).sum(0)
     Ad = [t.A(d) for t in terms]
+    size = torch.stack([norm(z, t.m) for t, z in zip(terms, values, strict=True)]).amax(0)
+    size = torch.where(size > 0, size, 1.0) / torch.stack(
+        [norm(a, t.m) for t, a in zip(terms, Ad, strict=True)]
+    ).amax(0)
+    nudge = torch.where(size.isfinite(), 1e-3 * size, 1.0)  # small: f need not be quadratic
     bends = [
-        inner(subgradient(t, z + a) - y, a, t.m) for t, z, a, y in zip(terms, values, Ad, duals, strict=True)
+        inner(subgradient(t, z + spread(nudge, t.m) * a) - y, a, t.m) / nudge
+        for t, z, a, y in zip(terms, values, Ad, duals, strict=True)
     ]
     curvature = torch.stack(bends).sum(0)
     step = torch.where(curvature > 0, squared_norm(d, n) / curvature, 0.0)
@@ -83,9 +89,11 @@ def natural_scales(terms: Sequence[Term], x: Tensor, values: Sequence[Tensor]) -
 def subgradient(term: Term, z: Tensor) -> Tensor:
     """A subgradient of f near z: the gradient of its Moreau envelope, sharpened until it stands still."""
     y = torch.zeros_like(z)
+    settled = norm(y, term.m) > 0
     for exponent in range(-8, 13, 2):
         s = 10.0**exponent
-        old, y = y, term.f.prox_conj(s * z, s)
-        if bool((norm(y - old, term.m) <= 0.02 * norm(y, term.m)).all() & (norm(y, term.m) > 0).any()):
-            break
+        new = term.f.prox_conj(s * z, s)
+        change = norm(new - y, term.m)
+        y = torch.where(torch.as_tensor(spread(settled, term.m)), y, new)
+        settled = settled | ((change <= 0.02 * norm(new, term.m)) & (change > 0))
     return y
