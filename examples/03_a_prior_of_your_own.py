@@ -47,7 +47,7 @@ problem, truth = simulate(fine, geometry, Gaussian(relative=0.01), seed=0)
 # %% min_x d(y, A x) + λ E(x), x ≥ 0: fista wants the gradient and its Lipschitz constant
 A, D = problem.A, Gradient(geometry.image_shape, spacing=geometry.pixel_size)
 likelihood = matching(problem)
-weight = 200.0
+weight = 1500.0
 objective = likelihood @ A + weight * Fair(0.02) @ D
 lipschitz = 1.05 * (A.norm() ** 2 / float(problem.variance.mean()) + weight * D.norm() ** 2)
 start = FBP()(problem)
