@@ -18,8 +18,8 @@ class Critic(nn.Module):
     ----------
     shape : (ny, nx) of the images, which the full layer is made for
     channels, strides : of the convolutions
-    hidden : width of the full layer; None for no full layers: every patch is judged alike and the verdicts are
-        added and divided by √patches, which needs far fewer images (as Prost et al., SSVM 2021)
+    hidden : width of the full layer; None for none: every patch is judged alike, and the verdicts are added
+        and divided by √patches, which needs fewer images (local regularisers, Prost et al., SSVM 2021)
 
     x : (batch, ny, nx) -> (batch,)
     """
