@@ -74,7 +74,8 @@ class Results:
         return read_image(path) if row and path.exists() else None
 
     def truth(self, problem: str, image: int) -> NDArray[Any]:
-        return read_image(truth_path(self.folder, problem, self.problems[problem]["truths"][image]))
+        digest = next(row.truth for row in self.of(problem) if row.image == image)
+        return read_image(truth_path(self.folder, problem, digest))
 
     def costs(self, problem: str, method: str) -> dict[str, Any]:
         """Medians over the rows that came to an end, and the peak memory."""
@@ -104,9 +105,14 @@ class Results:
         }
         ranked = sorted(score, key=lambda image: (score[image], image))
         if len(ranked) == 1:
-            return [("the only image all methods have", ranked[0])]
+            return [("the only one all methods have", ranked[0])]
         middle, worst = ranked[len(ranked) // 2], ranked[0]
-        return [("the median image", middle), ("the worst image", worst)]
+        noun = self.noun(problem)
+        return [(f"the median {noun}", middle), (f"the worst {noun}", worst)]
+
+    def noun(self, problem: str) -> str:
+        """What one row is: an image, or a draw of noise on the only image."""
+        return "draw" if len({row.truth for row in self.of(problem)}) == 1 else "image"
 
     def environments(self) -> list[dict[str, Any]]:
         """Machines and versions the rows come from; one, unless the folder was continued elsewhere."""

@@ -80,6 +80,11 @@ class RowStore:
                 continue
         return rows
 
+    def forget(self, problem: str) -> None:
+        """Drop every row of a problem: it is another one now."""
+        self.rows = [row for row in self.rows if row.problem != problem]
+        write_text(self.path, "".join(_line(row) for row in self.rows))
+
     def keep(self, problem: str, method: str, key: str) -> dict[int, Row]:
         """Rows of this problem and method by image; those of another key, and failures, are forgotten."""
         ours = [row for row in self.rows if (row.problem, row.method) == (problem, method)]

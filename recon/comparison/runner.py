@@ -20,7 +20,7 @@ from .rows import Row, RowStore
 from .scores import scores
 from .task import Pair, Task
 
-WARM_UP_LIMIT = 10.0  # [s] a first call longer than this is not repeated: it is the measurement
+WARM_UP_LIMIT = 5.0  # [s] a first call longer than this is not repeated: it is the measurement
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,19 @@ def compare(
     store = RowStore(folder)
     for task in dict.fromkeys(run.task for run in runs):
         pairs = task.images("test", images)
+        if known_hash(folder, task) not in (None, task.hash):
+            store.forget(task.name)
         save_task(task, pairs, folder)
         _warm_up(pairs[0][0])
         for run in (run for run in runs if run.task is task):
             count = min(len(pairs), task.counts.get(run.name, len(pairs)))
             yield from _group(run, pairs[:count], store, folder, timeout)
+
+
+def known_hash(folder: Path, task: Task) -> str | None:
+    """Hash of the problem of this name that the folder has rows of, or None."""
+    path = folder / "problems" / f"{task.name}.json"
+    return read_json(path)["hash"] if path.exists() else None
 
 
 def save_task(task: Task, pairs: Sequence[Pair], folder: Path) -> None:
@@ -108,7 +116,6 @@ def save_task(task: Task, pairs: Sequence[Pair], folder: Path) -> None:
             "configuration": describe(task.configuration),
             "operator": repr(problem.A),
             "images": len(pairs),
-            "truths": [digest(truth) for _, truth in pairs],
             "methods": list(task.methods),
         },
     )

@@ -141,7 +141,16 @@ def _pictures(results: Results, problem: str, methods: Sequence[str], metric: st
         scores = {r.method: r.scores.get(metric) for r in results.of(problem) if r.image == image}
         for tile in tiles:
             tile["score"] = f"{scores[tile['name']]:.4g}" if scores.get(tile["name"]) is not None else ""
-        shown.append({"rule": rule, "image": image, "scale": scale, "unit": unit, "tiles": tiles})
+        shown.append(
+            {
+                "rule": rule,
+                "noun": results.noun(problem),
+                "image": image,
+                "scale": scale,
+                "unit": unit,
+                "tiles": tiles,
+            }
+        )
     if shown:
         first = shown[0]
         title = (
@@ -190,7 +199,9 @@ def _words(window: Mapping[str, Any]) -> str:
 
 
 def number(value: Any) -> str:
-    """Numbers in four digits, the rest as JSON."""
+    """Numbers in four digits, text as it is, the rest as JSON."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         return json.dumps(value, ensure_ascii=False)
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -19,6 +19,6 @@ METHODS = {
     ),
     "cgls": Method(CGLS, space={"iterations": Integer(2, 50, most=200)}),
     "sirt": Method(SIRT, space={"iterations": Integer(5, 200, most=200)}),
-    "total-variation": Method(TotalVariation, space={"weight": Log(1e-2, 1e2)}),
-    "pwls-total-variation": Method(PWLSTotalVariation, space={"weight": Log(1e-2, 1e2)}),
+    "total-variation": Method(TotalVariation, space={"weight": Log(1e-1, 1e4)}),
+    "pwls-total-variation": Method(PWLSTotalVariation, space={"weight": Log(1e-1, 1e4)}),
 }

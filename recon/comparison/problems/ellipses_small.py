@@ -10,7 +10,7 @@ from ...data.small import ellipses_small
 from ...problem import Problem
 from ..task import Pair, Task, Window
 
-COUNT, FEW = 20, 4
+COUNT, FEW = 20, 3
 
 
 def pairs(split: str) -> Iterator[Pair]:

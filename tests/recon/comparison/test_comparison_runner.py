@@ -91,6 +91,23 @@ def test_rows_of_other_parameters_are_computed_anew(problem_file, method_file, t
     assert len(RowStore(tmp_path / "out").rows) == 6
 
 
+def test_rows_of_another_problem_of_that_name_are_forgotten(write_problem, method_file, tmp_path):
+    list(compare(runs_of(write_problem(), method_file, "copy", "damp"), tmp_path / "out"))
+    noisier = list(compare(runs_of(write_problem(noise=0.2), method_file, "copy"), tmp_path / "out"))
+    assert [key(r) for r in RowStore(tmp_path / "out").rows] == [key(r) for r in noisier]
+
+
+def test_fewer_images_leave_the_other_rows(problem_file, method_file, tmp_path):
+    from recon.comparison.digestion import Results
+
+    out = tmp_path / "out"
+    list(compare(runs_of(problem_file, method_file, "copy"), out))
+    assert len(list(compare(runs_of(problem_file, method_file, "copy"), out, images=2))) == 2
+    results = Results.read(out)
+    assert len(results.rows) == 6
+    assert all(results.truth("blobs", image).shape == (12, 16) for _, image in results.shown("blobs"))
+
+
 def test_an_edited_method_is_computed_anew(problem_file, method_file, tmp_path):
     (run,) = runs_of(problem_file, method_file, "copy")
     before = run.key
