@@ -133,7 +133,8 @@ class AdversarialRegularisation(Learned):
         data_term = self._data_term(A, y)
         for _ in range(self.config.start_steps):
             x = x - data_term.grad(x)
-        return x
+        # else the critic would learn to see negative pixels, which the descent never has
+        return x.clamp(min=0) if self.config.nonnegative else x
 
     def estimated_weight(self, problem: Problem, images: Tensor) -> float:
         """Mean of ‖A*(A x − y)‖ over `images` and fresh noise on them, at ‖A‖ = 1 and image scale 1."""
