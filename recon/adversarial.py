@@ -27,7 +27,7 @@ from .training import Progress, TrainingConfig, within
 class AdversarialRegularisationConfig(TrainingConfig):
     """Lunz, Öktem, Schönlieb 2018, and their code: RMSProp 1e-4, batches of 16, 1 400 critic steps.
 
-    channels, strides, width : of the critic's convolutions and full layer
+    channels, strides, width : of the critic's convolutions and full layer; width None judges patches alike
     penalty : weight of the gradient penalty
     filter : of the filtered back projection where everything starts
     start_steps : gradient steps on the data term alone, before training and before descent
@@ -38,7 +38,7 @@ class AdversarialRegularisationConfig(TrainingConfig):
 
     channels: tuple[int, ...] = (16, 32, 32, 64, 64, 128)
     strides: tuple[int, ...] = (1, 1, 2, 2, 2, 2)
-    width: int = 256
+    width: int | None = 256
     penalty: float = 20.0
     filter: str = "hann"
     start_steps: int = 10
@@ -60,7 +60,7 @@ class AdversarialRegularisationConfig(TrainingConfig):
                 f"AdversarialRegularisation channels, strides: expected one stride each, at most 30, "
                 f"got {self.channels} and {self.strides}"
             )
-        for value in (*self.channels, *self.strides, self.width):
+        for value in (*self.channels, *self.strides, self.width or 1):
             within("AdversarialRegularisation channels, strides, width", value, 1, 10_000)
         within("AdversarialRegularisation iterations", self.iterations, 0, 1_000_000)
         within("AdversarialRegularisation start_steps", self.start_steps, 0, 10_000)

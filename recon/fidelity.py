@@ -224,8 +224,8 @@ def matching(problem: Problem) -> Functional:
     """−ln p(y | z) of the problem's own noise model, up to a constant.
 
     Gaussian gives `LeastSquares`; complex noise, circular with E|n|² = σ², has σ²/2 in each part. LowDose
-    gives `TransmissionPoisson`, with electronic noise by the shifted Poisson model (Yavuz and Fessler 1998): counts
-    y + σₑ², at least 0, of mean m + σₑ². Poisson gives `KullbackLeibler`.
+    gives `TransmissionPoisson`, with electronic noise by the shifted Poisson model (Yavuz and Fessler 1998):
+    counts y + σₑ², at least 0, of mean m + σₑ². Poisson gives `KullbackLeibler`.
     """
     noise, y, ndim = problem.noise, problem.y, len(problem.A.out_shape)
     if isinstance(noise, Gaussian):

@@ -18,7 +18,8 @@ class Critic(nn.Module):
     ----------
     shape : (ny, nx) of the images, which the full layer is made for
     channels, strides : of the convolutions
-    hidden : width of the full layer
+    hidden : width of the full layer; None for none: every patch is judged alike, and the verdicts are added
+        and divided by √patches, which needs fewer images (local regularisers, Prost et al., SSVM 2021)
 
     x : (batch, ny, nx) -> (batch,)
     """
@@ -28,7 +29,7 @@ class Critic(nn.Module):
         shape: tuple[int, int],
         channels: Sequence[int] = (16, 32, 32, 64, 64, 128),
         strides: Sequence[int] = (1, 1, 2, 2, 2, 2),
-        hidden: int = 256,
+        hidden: int | None = 256,
     ):
         super().__init__()
         layers: list[nn.Module] = []
@@ -37,9 +38,14 @@ class Critic(nn.Module):
             layers += [nn.Conv2d(inside, outside, 5, stride, padding=2), nn.LeakyReLU(0.1)]
             inside, ny, nx = outside, math.ceil(ny / stride), math.ceil(nx / stride)
         self.convolutions = nn.Sequential(*layers)
-        self.full = nn.Sequential(
-            nn.Linear(inside * ny * nx, hidden), nn.LeakyReLU(0.1), nn.Linear(hidden, 1)
-        )
+        self.patches = ny * nx
+        self.full = nn.Sequential(nn.Linear(inside if hidden is None else inside * ny * nx, hidden or 1))
+        if hidden is not None:
+            self.full.extend([nn.LeakyReLU(0.1), nn.Linear(hidden, 1)])
+        self.local = hidden is None
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.full(self.convolutions(x[:, None]).flatten(1))[:, 0]
+        h = self.convolutions(x[:, None])
+        if self.local:
+            return self.full(h.sum((-2, -1)) / math.sqrt(self.patches))[:, 0]
+        return self.full(h.flatten(1))[:, 0]

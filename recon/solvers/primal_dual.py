@@ -36,16 +36,16 @@ def pdhg(
 
     Chambolle and Pock, J. Math. Imaging Vis. 40 (2011), relaxed as Condat, J. Optim. Theory Appl. 158 (2013).
     τ Σσᵢ(1.02‖Aᵢ‖)² = 1, from the sizes of image and duals at the start (`natural_scales`); a ratio far off
-    is balanced per image by the relative residuals (Goldstein et al., NeurIPS 2015), ever less. One Aᵢ and one
-    Aᵢ* an iteration: A at combinations is kept by linearity.
+    is balanced per image by the relative residuals (Goldstein et al., NeurIPS 2015), ever less. One Aᵢ and
+    one Aᵢ* an iteration: A at combinations is kept by linearity.
 
     terms       pairs (fᵢ, Aᵢ) or composed functionals; one with its own `dual_step` (TV) takes it
     g           a functional with a prox, or None
     ratio       multiplies all σᵢ, divides τ, and switches balancing off; a float or one per image
     relaxation  ρ in (0, 2)
     circulant   τ is a filter near (Σ σᵢAᵢ*Aᵢ)⁻¹ (`metric.Circulant`): two to four times fewer iterations
-                where all Aᵢ*Aᵢ are nearly shift-invariant (X-ray transforms). g is then a set (or None) and one
-                term more, the iterate the projection of x̂ onto it; an evaluation costs one Aᵢ more
+                where all Aᵢ*Aᵢ are nearly shift-invariant (X-ray transforms). g is then a set (or None) and
+                one term more, the iterate the projection of x̂ onto it; an evaluation costs one Aᵢ more
     every       residual, objective and gap are taken, and steps balanced, every so many iterations
 
     residual = max of ‖(x − x̂)/τ − ΣAᵢ*(yᵢ − ŷᵢ)‖ / maxᵢ‖Aᵢ*yᵢ‖ and ‖(yᵢ − ŷᵢ)/σᵢ − Aᵢ(x − x̂)‖ / ‖Aᵢx‖,

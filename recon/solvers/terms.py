@@ -72,7 +72,10 @@ def natural_scales(terms: Sequence[Term], x: Tensor, values: Sequence[Tensor]) -
     ).amax(0)
     nudge = torch.where(size.isfinite(), 1e-3 * size, 1.0)  # small: f need not be quadratic
     bends = [
-        inner(subgradient(t, z + spread(nudge, t.m) * a) - y, a, t.m) / nudge
+        # an envelope is not sharp enough for differences; convex terms bend upwards only
+        (inner(subgradient(t, z + spread(nudge, t.m) * a) - y, a, t.m) / nudge).clamp(min=0)
+        if is_smooth(t, z)
+        else torch.zeros_like(nudge)
         for t, z, a, y in zip(terms, values, Ad, duals, strict=True)
     ]
     curvature = torch.stack(bends).sum(0)
@@ -86,9 +89,21 @@ def natural_scales(terms: Sequence[Term], x: Tensor, values: Sequence[Tensor]) -
     return X, [torch.maximum(y, 1e-3 * most / t.length) for y, t in zip(Y, terms, strict=True)]
 
 
+def is_smooth(term: Term, z: Tensor) -> bool:
+    """Whether f knows its gradient."""
+    try:
+        term.f.grad(z)
+    except NotImplementedError:
+        return False
+    return True
+
+
 def subgradient(term: Term, z: Tensor) -> Tensor:
-    """A subgradient of f near z: the gradient of its Moreau envelope, sharpened until it stands still."""
-    y = torch.zeros_like(z)
+    """∇f(z), or where f is not smooth ∇ of its Moreau envelope, sharpened until it stands still."""
+    try:
+        return torch.nan_to_num(term.f.grad(z), 0.0, 0.0, 0.0)
+    except NotImplementedError:
+        y = torch.zeros_like(z)
     settled = norm(y, term.m) > 0
     for exponent in range(-8, 13, 2):
         s = 10.0**exponent

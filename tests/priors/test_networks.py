@@ -74,6 +74,16 @@ def test_critic_layers_as_in_the_paper():
     assert Critic((7, 9), (2, 3), (2, 2), 4)(torch.zeros(5, 7, 9)).shape == (5,)
 
 
+def test_critic_of_patches_does_not_care_where_they_lie():
+    with seeded(0):
+        local, full = (Critic((24, 24), (3, 4), (1, 2), hidden).double() for hidden in (None, 8))
+    x = torch.zeros(2, 24, 24, dtype=torch.float64)
+    x[0, 8:12, 8:13] = x[1, 12:16, 10:15] = 1.0
+    a, b = local(x)
+    torch.testing.assert_close(a, b)
+    assert abs(float(full(x).detach().diff())) > 1e-6 and count(local) < count(full)
+
+
 def test_seed_decides_weights_and_leaves_the_global_generator():
     torch.manual_seed(7)
     expected = torch.rand(3)

@@ -58,7 +58,7 @@ def test_the_minimiser_is_a_fixed_point_of_fista_with_the_prox_of_tv(case):
     found = trace(fista(f @ A, Exact((12, 12), 0.5, weight=8.0), L, best), 5)
     # from zero the same measure begins at 1
     assert found.last.residual < 1e-5
-    assert objective(found.last.x).item() == pytest.approx(objective(best).item(), rel=1e-7)
+    assert objective(found.last.x).item() == pytest.approx(objective(best).item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("circulant", [False, True])
@@ -81,8 +81,8 @@ def test_the_gap_bounds_the_error_along_the_way(circulant, case):
 
 
 def test_denoising_a_disc_lowers_its_contrast_by_2_lambda_over_r():
-    # Strong and Chan, Inverse Problems 19 (2003): ½‖u − f‖² + λ TV lowers a disc of radius r by 2λ/r; in a box
-    # of area |Ω| the background rises by 2πrλ / (|Ω| − πr²)
+    # Strong and Chan, Inverse Problems 19 (2003): ½‖u − f‖² + λ TV lowers a disc of radius r by 2λ/r; in a
+    # box of area |Ω| the background rises by 2πrλ / (|Ω| − πr²)
     n, radius, weight = 64, 16.0, 1.0
     grid = torch.arange(n, dtype=torch.float64) - (n - 1) / 2
     fine = torch.arange(8 * n, dtype=torch.float64) / 8 - (n - 1 / 8) / 2
