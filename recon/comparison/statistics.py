@@ -38,9 +38,10 @@ class Summary:
         """What the spread is, and is not."""
         if self.n == 0:
             return "no image was reconstructed"
-        draws = "one draw" if self.n == 1 else f"{self.n} noise draws"
+        if self.images == 1 and self.n == 1:
+            return "one image, one draw of noise: no spread at all"
         if self.images == 1:
-            return f"one image, {draws}: the spread over noise is all it shows"
+            return f"one image, {self.n} noise draws: the spread over noise is all it shows"
         if self.interval is None:
             return f"{self.images} images: too few for an interval (at least {ENOUGH})"
         return f"{self.images} images"
