@@ -45,7 +45,7 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
             "channels": (16, 32, 32, 64),
             "strides": (1, 2, 1, 2),
             "width": None,
-            "iterations": 15,
+            "iterations": 10,
             "optimizer": "adam",
             "learning_rate": 1e-3,
             "beta1": 0.5,
