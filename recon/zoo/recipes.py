@@ -11,10 +11,10 @@ from typing import Any
 RECIPES: dict[str, dict[str, dict[str, Any]]] = {
     "ellipses-small": {
         "learned-primal-dual": {
-            "hidden": 16,
+            "hidden": 32,
             "batch_size": 2,
             "reuse": 1,
-            "steps": 4000,
+            "steps": 9000,
             "validate_every": 500,
             "checkpoint_every": 100,
             "learning_rate": 2e-3,

@@ -102,7 +102,7 @@ MODELS = [
     LowDose(50.0, electronic_sigma=3.0),
     LowDose(torch.linspace(10, 90, 7), background=2.0),
     LowDose(torch.tensor([20.0, 40.0, 60.0, 80.0]).reshape(2, 2, 1, 1)),
-    Poisson(scale=20.0, background=torch.rand(6, 7)),
+    Poisson(scale=20.0, background=torch.linspace(0, 1, 42).reshape(6, 7)),
     Gaussian(sigma=0.1),
     Gaussian(sigma=[[0.1, 0.2], [0.3, 0.4]]),
     Gaussian(relative=0.05),
