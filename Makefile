@@ -10,7 +10,7 @@ demo: $(VENV)/.demo
 	$(BIN)/recon compare --out results
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -16,7 +16,8 @@ def test_example(script: Path, tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     pytest.importorskip("matplotlib", reason="examples draw with the `report` extra")
     figure = tmp_path / "figure.png"
-    env = os.environ | {"MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT)}
+    # one thread: two OpenMP pools on two cores shared with other workers stall each other
+    env = os.environ | {"MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-W", "error::DeprecationWarning:__main__", script, figure],
         cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300,
