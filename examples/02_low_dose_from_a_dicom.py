@@ -44,7 +44,7 @@ images = {
 
 # %%
 mask = body_mask(truth)
-figure, axes = plt.subplots(1, 4, figsize=(15, 4.4), layout="constrained")
+figure, axes = plt.subplots(1, 4, figsize=(15, 5), layout="constrained")
 for axis, (name, image) in zip(axes, images.items(), strict=True):
     axis.imshow(to_hu(image), cmap="gray", vmin=-60, vmax=140)
     if name != "reference":
