@@ -76,9 +76,9 @@ def main() -> None:
             print(row)
 
     lines = [
-        f"PWLSTotalVariation at one λ = {weight:.4g}, {PHOTONS:g} photons per bin and rotation; RMSE in HU on "
-        "the coarsest grid, in soft tissue away from bone / in the whole body. Where pixels are coarser than the",
-        "bins, what the model cannot say at bone edges dominates, and λ does not help.",
+        f"PWLSTotalVariation at one λ = {weight:.4g}, {PHOTONS:g} photons per bin and rotation; RMSE in HU",
+        "on the coarsest grid, in soft tissue away from bone / in the whole body. Where pixels are coarser",
+        "than the bins, what the model cannot say at bone edges dominates, and λ does not help.",
         "",
         f"| pixel [mm] | {' | '.join(f'{views} views' for views in all_views)} |",
         f"|--:|{'--:|' * len(all_views)}",
