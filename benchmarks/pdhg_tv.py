@@ -114,7 +114,7 @@ def main() -> None:
         f"{iterations} PDHG-TV iterations, parallel {size}² × {views} views, two threads: with ASTRA's CPU",
         f"projector {median['astra']:.2f} s, with ours {median['numba']:.2f} s: **{ratio:.1f}×** faster.",
         f"Fused TV dual step, {128 if quick else 512}² × 8: {step['ms']:.2f} ms, {step['times_ideal']:.2f}×",
-        f"what its memory traffic needs, {step['plain_over_fused']:.1f}× faster than the plain torch form.",
+        f"what its memory traffic needs, {step['plain_over_fused']:.1f}× faster than the same step unfused.",
     ]
     print("\n".join(lines))
     if not quick:
