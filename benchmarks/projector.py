@@ -305,6 +305,8 @@ def write(rows: list[Row]) -> None:
         writer.writerow([field.name for field in fields(Row)])
         writer.writerows(astuple(row) for row in rows)
     (RESULTS / "projector.md").write_text(page(rows) + "\n")
+    short = [row for row in rows if row.size >= 256 and row.threads > 1]  # for the README
+    (RESULTS / "projector-short.md").write_text(page(short) + "\n")
 
 
 if __name__ == "__main__":
