@@ -96,3 +96,14 @@ def test_a_parameter_is_searched_or_fixed():
 
     with pytest.raises(ValueError, match=r"weight both searched .* and fixed"):
         Method(dict, space={"weight": Log(1, 2)}, fixed={"weight": 1.0})
+
+
+def test_ellipses_dival_is_dival():
+    from recon.data import dival_problem
+
+    task = load("ellipses-dival")
+    (first, truth), (second, _) = task.images("test", 2)
+    problem, expected = dival_problem(1, "test")
+    assert torch.equal(second.y, problem.y) and first.A is second.A
+    assert float(truth.min()) == 0 and float(truth.max()) == 1 == task.data_range
+    assert not torch.equal(expected, task.images("validation", 2)[1][1])
