@@ -34,6 +34,7 @@ from operators.backends import sparse
 
 RESULTS = Path(__file__).parent / "results"
 SIZES = ((128, 60), (256, 180), (512, 360))
+SCATTERED = "parallel, random angles,"  # no two views are turned or mirrored copies
 TURN = 0.01  # [s] a turn lasts at least
 Call = Callable[[], object]
 
@@ -54,9 +55,11 @@ class Row:
 
 
 def scanner(kind: str, n: int, views: int):
-    bins, turn = 3 * n // 2, (1 if kind == "parallel" else 2) * math.pi
+    bins, turn = 3 * n // 2, (2 if kind == "fan" else 1) * math.pi
     angles = [turn * k / views for k in range(views)]
-    if kind == "parallel":
+    if kind == SCATTERED:
+        angles = sorted(np.random.default_rng(0).uniform(0, math.pi, views).tolist())
+    if kind != "fan":
         return ParallelBeam((n, n), 1.0, angles, bins, 1.0)
     return FanBeam((n, n), 1.0, angles, bins, 2.0, 2.0 * n, 4.0 * n)
 
@@ -282,10 +285,10 @@ def main() -> None:
     counts = sorted({1, min(2, os.cpu_count() or 1)})
     rows = []
     for n, views in sizes:
-        for kind in ("parallel", "fan"):
+        for kind in ("parallel", "fan", SCATTERED) if n == 256 else ("parallel", "fan"):
             for batch in batches if n < 512 else (1,):  # ASTRA alone takes minutes there
                 for count in counts:
-                    names = QUICK if quick else tuple(CANDIDATES)
+                    names = QUICK if quick or kind == SCATTERED else tuple(CANDIDATES)
                     limits = (0.5, 5) if quick else (budget, 15)
                     rows += measure(kind, n, views, batch, count, names, *limits)
                     print(table(rows[-1:]).splitlines()[-1].split("|")[1], f"batch {batch}, {count} threads")

@@ -8,6 +8,7 @@ the middle of the image. At view angle θ the detector axis is u = (cos θ, sin 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
@@ -19,7 +20,7 @@ Rays = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
-class Geometry:
+class Geometry(ABC):
     """What every 2-D scan has: an image grid, view angles and a row of detector bins.
 
     Parameters
@@ -78,9 +79,9 @@ class Geometry:
         index = np.arange(self.n_bins, dtype=np.float64)
         return (index - (self.n_bins - 1) / 2) * self.bin_size + offset
 
+    @abstractmethod
     def rays(self) -> Rays:
         """A point [mm] on every ray and its unit direction, each (views, bins, 2) as (x, y)."""
-        raise NotImplementedError
 
     def subset(self, views: slice | Iterable[int]) -> Self:
         """The same scanner with some of its views."""
