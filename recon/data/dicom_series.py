@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -202,8 +203,8 @@ def _check_alike(slices: Sequence[_Slice]) -> None:
             )
         if not np.allclose(first.spacing, other.spacing, rtol=1e-4):
             raise ValueError(
-                f"{pair}, have different PixelSpacing ({_by(first.spacing)} and {_by(other.spacing)} mm); one "
-                "of the headers is wrong"
+                f"{pair}, have different PixelSpacing ({_by(first.spacing)} and {_by(other.spacing)} mm); "
+                "one of the headers is wrong"
             )
         if first.header.get("Modality") != other.header.get("Modality"):
             raise ValueError(f"{pair}, have different modalities")
@@ -230,8 +231,8 @@ def _pixels(s: _Slice) -> bytes:
 
 
 def _even_parts(slices: Sequence[_Slice], uneven: str) -> list[list[_Slice]]:
-    """Parts with one step from each slice to the next; the longest run of equal steps takes its slices first."""
-    steps = [b.position - a.position for a, b in zip(slices, slices[1:], strict=False)]
+    """Parts with one step from slice to slice; the longest run of equal steps takes its slices first."""
+    steps = [b.position - a.position for a, b in pairwise(slices)]
     runs: list[list[int]] = []
     for i, step in enumerate(steps):
         if runs and _same_step(steps[runs[-1][0]], step):

@@ -33,7 +33,7 @@ PixelRepresentation SmallestImagePixelValue LargestImagePixelValue PixelPaddingV
 WindowCenter WindowWidth RescaleIntercept RescaleSlope RescaleType LossyImageCompression
 LossyImageCompressionRatio LossyImageCompressionMethod RepetitionTime EchoTime FlipAngle
 MagneticFieldStrength EchoTrainLength PixelData
-""".split()
+"""
 
 
 def fresh_uid() -> str:
@@ -85,7 +85,7 @@ def write_dicom(
 ) -> list[Path]:
     """A derived CT series, one file a slice, in a new folder that appears whole or not at all.
 
-    CT Image Storage, int16, DERIVED\\\\SECONDARY\\\\AXIAL, explicit little endian; fresh UIDs, no patient.
+    CT Image Storage, int16, derived, secondary, axial, explicit little endian; fresh UIDs, no patient.
 
     hu : a `Volume`, or values (nz, ny, nx) or (ny, nx) [HU]
     folder : to be made; an existing one is an error, so that two series never mix
@@ -262,7 +262,7 @@ def _without_patient(data: Any, new: dict[str, str]) -> Any:
 
     copy = FileDataset("", {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
     copy.file_meta.TransferSyntaxUID = data.file_meta.TransferSyntaxUID
-    for name in KEPT:
+    for name in KEPT.split():
         if name in data:
             copy[name] = data[name]
     names = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")

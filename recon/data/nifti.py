@@ -1,4 +1,4 @@
-"""NIfTI files: coordinates are turned from and to DICOM's (x to the left, y to the back: LPS instead of RAS)."""
+"""NIfTI files: coordinates turned from RAS to DICOM's LPS (x to the left, y to the back) and back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFLATE = 1032  # the most that gzip can shorten
 
 
 def read_nifti(path: str | Path) -> Volume:
-    """The volume of a NIfTI-1 or NIfTI-2 file, values scaled, axes turned round to lie as DICOM's axial slices.
+    """The volume of a NIfTI-1 or NIfTI-2 file, scaled, its axes turned to lie as DICOM's axial slices.
 
     hu[k, j, i]: i grows to the patient's left, j to the back, k to the head, as near as whole flips and
     swaps of axes get (nothing is interpolated); so a scan reads alike however its file stores it. Values are
@@ -25,8 +25,8 @@ def read_nifti(path: str | Path) -> Volume:
 
     path : .nii or .nii.gz, of three dimensions
 
-    Raises ValueError, naming the file, where it is damaged or truncated, claims more than it can hold, has not
-    three dimensions, no usable affine, or NaN.
+    Raises ValueError, naming the file, where it is damaged or truncated, claims more than it can hold, or has
+    not three dimensions, no usable affine, or NaN.
     """
     nib = _nibabel()
     path = Path(path)

@@ -38,7 +38,7 @@ def save_projections(problem: Problem, path: str | Path, about: Mapping[str, Any
     path = Path(path)
     if not isinstance(problem.A, XRay):
         raise ValueError(
-            f"save_projections: expected a problem of an X-ray transform (XRay), got {type(problem.A).__name__}"
+            f"save_projections: expected a problem of an XRay, got one of {type(problem.A).__name__}"
         )
     tensors, noise = _noise_out(problem.noise)
     header = {
@@ -141,8 +141,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors, header = _read_npz(path) if path.suffix == ".npz" else read_tensors(path)
     if not {"geometry", "noise"} <= set(header) or "y" not in tensors:
         raise ValueError(
-            f"{path}: projections without geometry: expected a file of save_projections (arrays y and noise.…, "
-            f"and JSON with {', '.join(sorted(KEYS))}), found arrays {sorted(tensors)}"
+            f"{path}: projections without geometry: expected a file of save_projections (arrays y and "
+            f"noise.…, and JSON with {', '.join(sorted(KEYS))}), found arrays {sorted(tensors)}"
         )
     if set(header) != KEYS or header["format"] != FORMAT or not isinstance(header["about"], dict):
         raise ValueError(f"{path}: format {header.get('format')!r}, this version reads {FORMAT}")
