@@ -227,7 +227,7 @@ def _stored(hu: Tensor, step: float) -> np.ndarray[Any, np.dtype[np.int16]]:
 def _place(data: Any, affine: Affine, k: int) -> None:
     """Image plane module: the attributes hold sixteen characters, some 1e-10 of a metre."""
     column, row = affine[:3, 0], affine[:3, 1]
-    dx, dy = np.linalg.norm(column), np.linalg.norm(row)
+    dx, dy = float(np.linalg.norm(column)), float(np.linalg.norm(row))
     position = affine[:3, 3] + k * affine[:3, 2]
     normal = np.cross(column / dx, row / dy)
     distance = abs(float(affine[:3, 2] @ normal))
