@@ -148,7 +148,9 @@ def _slices(path: Path, header: Any, uid: str) -> list[_Slice]:
     if count > 1 and not multiple:
         raise ValueError(f"{path}: {count} frames without positions; read it with read_dicom")
     positions = [g.get("ImagePositionPatient") for g in _groups(header, "PlanePositionSequence", count)]
-    directions = [g.get("ImageOrientationPatient") for g in _groups(header, "PlaneOrientationSequence", count)]
+    directions = [
+        g.get("ImageOrientationPatient") for g in _groups(header, "PlaneOrientationSequence", count)
+    ]
     spacings = [g.get("PixelSpacing") for g in _groups(header, "PixelMeasuresSequence", count)]
     found = []
     for frame, (position, direction, spacing) in enumerate(zip(positions, directions, spacings, strict=True)):
@@ -259,7 +261,9 @@ def _unevenness(parts: Sequence[Sequence[_Slice]]) -> str:
     usual = max(parts, key=len)
     step, gap = usual[-1].position - usual[-2].position, first.position - last.position
     along, distance = float(gap @ first.normal), float(step @ first.normal)
-    between = f"between {last.path} and {first.path} ({_short(last.position)} and {_short(first.position)} mm)"
+    between = (
+        f"between {last.path} and {first.path} ({_short(last.position)} and {_short(first.position)} mm)"
+    )
     hint = "say uneven='split' to read the even parts"
     missing = round(along / distance) - 1
     if missing > 0 and _same_step(gap / (missing + 1), step):
