@@ -36,7 +36,7 @@ class Identity(LinearOperator):
 
 
 class Select(LinearOperator):
-    """(A x)ⱼ = x[indexⱼ]: some of the entries as one row, (*batch, *shape) -> (*batch, n); rays held out, say.
+    """(A x)ⱼ = x[indexⱼ]: some of the entries as one row, as rays held out; (*batch, *shape) -> (*batch, n).
 
     index  positions in the flattened image, each at most once, (n,); or a bool tensor of `shape`
     shape  one image
