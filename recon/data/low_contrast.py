@@ -25,10 +25,11 @@ def low_contrast_phantom(
 ) -> Ellipses:
     """Discs of contrast μ_water·HU/1000 in a water cylinder: after the CCT189 of The Phantom Laboratory.
 
-    That body phantom has four discs in 200 mm of water, 3 mm/14 HU, 5/7, 7/5 and 10/3, each 40 mm off the middle.
+    That body phantom has four discs in 200 mm of water, 3 mm/14 HU, 5/7, 7/5 and 10/3, each 40 mm off the
+    middle.
 
-    inserts : (diameter [mm], contrast [HU], centre (x, y) [mm]) each; None for the four; () for the signal-absent
-        phantom
+    inserts : (diameter [mm], contrast [HU], centre (x, y) [mm]) each; None for the four; () for the
+        signal-absent phantom
     mu_water : attenuation of water [1/mm]
     diameter : of the cylinder [mm]
     """
@@ -55,7 +56,7 @@ def ring(
     """`count` places at equal angles on a circle, (x, y) [mm], the first on the x axis.
 
     radius : [mm]
-    pixel_size : move every place to the middle of the nearest pixel of this size [mm], so that discs look alike
+    pixel_size : move every place to the middle of the nearest pixel of this size [mm]: discs look alike
     even : those pixels belong to an image with an even number of pixels a side, middles at half pixels
     """
     angles = [2 * math.pi * k / count for k in range(count)]
@@ -83,12 +84,13 @@ def power_law_background(
 ) -> Tensor:
     """Gaussian texture of power spectrum c / (f₀² + f²)^(exponent/2), f₀ = 1/longest: like anatomy, in HU.
 
-    Power laws with exponents near 3 describe breast and abdomen: Burgess, Jacobson, Judy, Med. Phys. 28 (2001).
-    Periodic over the field, of mean zero in expectation.
+    Power laws with exponents near 3 describe breast and abdomen: Burgess, Jacobson, Judy, Med. Phys. 28
+    (2001). Periodic over the field, of mean zero in expectation.
 
     shape : (ny, nx)
     pixel_size : [mm]
-    sigma : standard deviation, before pixels smooth it: c makes ∫∫ spectrum over the grid's frequencies σ² [HU]
+    sigma : standard deviation, before pixels smooth it: c makes ∫∫ spectrum over the grid's frequencies σ²
+        [HU]
     exponent : β > 0
     longest : scale above which the texture does not grow any more [mm]
     seed, count : one seed for `count` textures, or one seed each
@@ -97,8 +99,8 @@ def power_law_background(
     """
     if min(sigma, exponent, longest, pixel_size) <= 0:
         raise ValueError(
-            f"power_law_background: expected positive pixel_size, sigma, exponent and longest, got {pixel_size}, "
-            f"{sigma}, {exponent}, {longest}"
+            f"power_law_background: expected positive pixel_size, sigma, exponent and longest, got "
+            f"{pixel_size}, {sigma}, {exponent}, {longest}"
         )
     fy, fx = (np.fft.fftfreq(n, pixel_size) for n in shape)
     spectrum = ((1 / longest) ** 2 + fy[:, None] ** 2 + fx[None] ** 2) ** (-exponent / 2)
@@ -135,7 +137,8 @@ def lumpy_background(
     """
     if min(density, width, pixel_size) <= 0:
         raise ValueError(
-            f"lumpy_background: expected positive pixel_size, density and width, got {pixel_size}, {density}, {width}"
+            f"lumpy_background: expected positive pixel_size, density and width, got {pixel_size}, "
+            f"{density}, {width}"
         )
     ny, nx = shape
     margin = 5 * width  # lumps whose middle lies outside reach in

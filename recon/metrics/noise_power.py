@@ -129,7 +129,8 @@ def noise_power_spectrum(rois: Tensor, pixel_size: float, detrend: Detrend = "qu
     if detrend == "repeats":
         if x.ndim != 4 or len(x) < 2:
             raise ValueError(
-                f"noise_power_spectrum rois: detrend='repeats' expects (repeats ≥ 2, n, ny, nx), got {tuple(x.shape)}"
+                f"noise_power_spectrum rois: detrend='repeats' expects (repeats ≥ 2, n, ny, nx), got "
+                f"{tuple(x.shape)}"
             )
         repeats = len(x)
         x = (x - x.mean(0)) * math.sqrt(repeats / (repeats - 1))
@@ -167,7 +168,7 @@ def _polynomials(shape: tuple[int, ...], order: int) -> Tensor:
     ]
     if len(terms) >= math.prod(shape):
         raise ValueError(
-            f"noise_power_spectrum rois: a trend of {len(terms)} terms leaves no noise in {tuple(shape)} pixels"
+            f"noise_power_spectrum rois: a trend of {len(terms)} terms leaves no noise in {shape} pixels"
         )
     return torch.linalg.qr(torch.stack(terms, -1))[0]
 

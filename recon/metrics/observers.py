@@ -41,15 +41,16 @@ def channelised_hotelling(
     groups: tuple[Sequence[int], Sequence[int]] | None = None,
     seed: int = 0,
 ) -> Observation:
-    """t = wᵀv, w = K⁻¹ (mean v₁ − mean v₀), v = Uᵀg, K = (K₀ + K₁)/2, learned on one half, scored on the other.
+    """t = wᵀv, w = K⁻¹ (mean v₁ − mean v₀), v = Uᵀg, K = (K₀ + K₁)/2; trained on half, tested on half.
 
     Myers and Barrett, J. Opt. Soc. Am. A 4 (1987); Barrett, Yao, Rolland, Myers, PNAS 90 (1993). In every
     split both halves are once for training and once for testing, so every image is scored in every split. AUC
     and d′ are those of an observer who learned from half of the images: below those of one who knows, the
     more so the more channels there are (see `hotelling_d_prime`).
 
-    The standard error is DeLong's, of AUCs averaged over splits: how far the test images matter, all of them. That
-    training differs too is not in it; with ten images a channel and class for training it is small beside.
+    The standard error is DeLong's, of AUCs averaged over splits: how far the test images matter, all of
+    them. That training differs too is not in it; with ten images a channel and class for training it is
+    small beside.
 
     Parameters
     ----------
@@ -101,7 +102,7 @@ def channelised_hotelling(
 
 
 def channel_outputs(images: Tensor, channels: Tensor, remove_mean: bool = False) -> Tensor:
-    """v = Uᵀg: (*batch, ny, nx) and (c, ny, nx) -> (*batch, c), float64; `remove_mean` off every image first."""
+    """v = Uᵀg, (*batch, ny, nx) and (c, ny, nx) -> (*batch, c), float64; means of images off if asked for."""
     g, u = real_images("channel_outputs images", images), real_images("channel_outputs channels", channels, 3)
     if g.shape[-2:] != u.shape[-2:]:
         raise ValueError(
@@ -134,12 +135,12 @@ def hotelling_d_prime(
     remove_mean: bool = False,
     confidence: float = 0.95,
 ) -> HotellingDistance:
-    """d′² ≈ (ν − p − 1)/ν · Δv̄ᵀ K⁻¹ Δv̄ − p/m, ν = n₀ + n₁ − 2, m = n₀n₁/(n₀ + n₁), from all images, without split.
+    """d′² ≈ (ν − p − 1)/ν · Δv̄ᵀ K⁻¹ Δv̄ − p/m, ν = n₀ + n₁ − 2, m = n₀n₁/(n₀ + n₁), all images at once.
 
-    With Gaussian outputs of p channels and one covariance m·Δv̄ᵀK⁻¹Δv̄ is Hotelling's T², (ν − p + 1)/(νp) T² a
-    non-central F(p, ν − p + 1; m d′²), which gives the expectation and, turned round, the interval: Wunderlich,
-    Noo, Gallas, Heilbrun, IEEE Trans. Med. Imaging 34 (2015). This is the d′ of an observer who knows the
-    covariance.
+    With Gaussian outputs of p channels and one covariance m·Δv̄ᵀK⁻¹Δv̄ is Hotelling's T², (ν − p + 1)/(νp)
+    T² a non-central F(p, ν − p + 1; m d′²), which gives the expectation and, turned round, the interval:
+    Wunderlich, Noo, Gallas, Heilbrun, IEEE Trans. Med. Imaging 34 (2015). This is the d′ of an observer who
+    knows the covariance.
 
     Arguments as in `channelised_hotelling`; images are independent. confidence : of the interval.
     """
@@ -172,7 +173,7 @@ def auc(absent: Tensor, present: Tensor) -> tuple[float, float]:
 
 
 def auc_error(order: Tensor, groups: tuple[Tensor, Tensor] | None = None) -> float:
-    """√(var V₀/n₀ + var V₁/n₁), V₀, V₁ the means over rows and columns of `order`: DeLong's standard error of AUC.
+    """√(var V₀/n₀ + var V₁/n₁), V₀, V₁ the means over rows and columns of `order`: DeLong's standard error.
 
     With `groups` (numbers of those of every row and column that belong together) the square root of
     G/(G − 1) Σ_g (Σ_{i∈g} (V₀ᵢ − A)/n₀ + Σ_{j∈g} (V₁ⱼ − A)/n₁)², after Obuchowski, Biometrics 53 (1997).
@@ -246,8 +247,8 @@ def _groups(
     ids = tuple(torch.as_tensor(g).reshape(-1) for g in groups)
     if len(ids) != 2 or (len(ids[0]), len(ids[1])) != (n0, n1):
         raise ValueError(
-            f"{name} groups: expected one number for each of {n0} images without and {n1} with the signal, got "
-            f"{[len(g) for g in ids]}"
+            f"{name} groups: expected one number for each of {n0} images without and {n1} with the signal, "
+            f"got {[len(g) for g in ids]}"
         )
     return ids[0], ids[1]
 
