@@ -11,6 +11,10 @@ from .iterate import Iterate as Iterate
 from .iterate import Trace as Trace
 from .iterate import run as run
 from .iterate import trace as trace
+from .nonlinear import Misfit as Misfit
+from .nonlinear import gauss_newton as gauss_newton
+from .nonlinear import levenberg_marquardt as levenberg_marquardt
+from .nonlinear import nonlinear_gradient as nonlinear_gradient
 from .primal_dual import pdhg as pdhg
 from .splitting import admm as admm
 from .splitting import douglas_rachford as douglas_rachford
