@@ -51,8 +51,8 @@ class Beam:
             object.__setattr__(self, name, tuple(array.tolist()))
         tables: tuple[tuple[str, Any, tuple[int, ...]], ...]
         tables = ("mu", self.mu, (m, n)), ("mu_reference", self.mu_reference, (m,))
-        for name, value, shape in tables:
-            array = np.asarray(value, dtype=np.float64)
+        for name, table, shape in tables:
+            array = np.asarray(table, dtype=np.float64)
             if m == 0 or array.shape != shape or not (np.isfinite(array).all() and (array > 0).all()):
                 raise ValueError(
                     f"Beam {name} [1/mm]: expected positive numbers of shape {shape}, got {array.shape}"

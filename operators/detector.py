@@ -5,8 +5,8 @@ integrals to what they become. Where an effect happens decides what it does to n
 the lateral spread of the radiation itself act on the expected intensity, before the photons are drawn: apply
 them to the clean data, and the counts of neighbouring bins stay independent. Optical or electronic crosstalk
 and lag share the signal of photons that were already counted: apply them to drawn counts, and noise becomes
-smoother, with the covariance B diag(var) B*. A white noise model (`LowDose`, PWLS) is then wrong: its variance
-of a bin is too large, and nearby bins are correlated.
+smoother, with the covariance B diag(var) B*. A white noise model (`LowDose`, PWLS) is then wrong: it gives
+a bin too much variance, and takes neighbours for independent.
 
 Scatter that is known belongs to the noise model: `LowDose(i0, background=i0 * scatter(p))` draws it and
 subtracts its mean from the data; `Scatter.estimate` finds it in measured data.

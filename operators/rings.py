@@ -32,8 +32,8 @@ def remove_rings(p: Tensor, method: Literal["sorting", "mean"] = "sorting", widt
     """Post-log data without what is the same in all views of one bin and not in its neighbours.
 
     sorting  every bin's values are sorted along the views, filtered by a median over `width` bins, and put
-             back in their order (Vo, Atwood, Drakopoulos, Opt. Express 26 (2018), algorithm 3); follows stripes
-             whose strength depends on the intensity, and blurs where bins differ in their range of values
+             back in their order (Vo, Atwood, Drakopoulos, Opt. Express 26 (2018), algorithm 3); follows
+             stripes whose strength depends on the intensity, and blurs where bins differ in their values
     mean     the mean over the views minus its median over `width` bins is taken off; a stripe is a constant,
              nothing else is touched, and real rings about the centre go with it
 
