@@ -21,11 +21,18 @@ if TYPE_CHECKING:
     from .noise import Poisson as Poisson
     from .simple import Identity as Identity
     from .simple import Mask as Mask
+    from .simple import Select as Select
     from .simple import Transmission as Transmission
+    from .vectors import ConeVectors as ConeVectors
+    from .vectors import ParallelVectors as ParallelVectors
+    from .volume import ConeBeam as ConeBeam
+    from .volume import ParallelBeam3D as ParallelBeam3D
     from .wavelet import Wavelet as Wavelet
     from .xray import XRay as XRay
 
 _EXPORTS = {
+    "ConeBeam": "volume",
+    "ConeVectors": "vectors",
     "FanBeam": "geometry",
     "Fourier": "fourier",
     "Gaussian": "noise",
@@ -37,7 +44,10 @@ _EXPORTS = {
     "NoiseModel": "noise",
     "Operator": "base",
     "ParallelBeam": "geometry",
+    "ParallelBeam3D": "volume",
+    "ParallelVectors": "vectors",
     "Poisson": "noise",
+    "Select": "simple",
     "Transmission": "simple",
     "Wavelet": "wavelet",
     "XRay": "xray",

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from .backends import pixel
 from .base import LinearOperator
-from .geometry import FanBeam, Geometry, ParallelBeam
+from .geometry import FanBeam, ParallelBeam, PlanarGeometry
 
 Array = NDArray[np.float64]
 
@@ -43,7 +43,7 @@ class PixelBackprojection(LinearOperator):
     transpose; it is not itself the adjoint of `XRay`, which integrates along rays.
     """
 
-    def __init__(self, geometry: Geometry):
+    def __init__(self, geometry: PlanarGeometry):
         super().__init__()
         self.geometry = geometry
         self.in_shape, self.out_shape = geometry.sinogram_shape, geometry.image_shape
@@ -106,7 +106,7 @@ def ramp(
 
 
 def fbp(
-    A: LinearOperator | Geometry,
+    A: LinearOperator | PlanarGeometry,
     y: Tensor,
     filter: str = "ram-lak",
     frequency_scaling: float = 1.0,
@@ -153,9 +153,9 @@ def fbp(
     return PixelBackprojection(wide)(filtered)
 
 
-def geometry_of(A: LinearOperator | Geometry) -> ParallelBeam | FanBeam:
+def geometry_of(A: LinearOperator | PlanarGeometry) -> ParallelBeam | FanBeam:
     """The 2-D scanner geometry of A, or A itself if it is one."""
-    geometry = A if isinstance(A, Geometry) else getattr(A, "geometry", None)
+    geometry = A if isinstance(A, PlanarGeometry) else getattr(A, "geometry", None)
     if not isinstance(geometry, ParallelBeam | FanBeam):
         raise ValueError(
             f"fbp A: expected an operator with a ParallelBeam or FanBeam geometry, as XRay, got {A!r}; "
@@ -295,7 +295,7 @@ def _shared(P: Array, d: Array) -> Array:
     return np.where(other > 0, own / np.maximum(own + other, 1e-300), np.where(own > 0, 1.0, P))
 
 
-def _checked(y: Tensor, geometry: Geometry) -> Tensor:
+def _checked(y: Tensor, geometry: PlanarGeometry) -> Tensor:
     if not isinstance(y, Tensor) or y.dtype not in (torch.float32, torch.float64):
         got = y.dtype if isinstance(y, Tensor) else type(y).__name__
         raise ValueError(f"fbp y: expected a float32 or float64 tensor, got {got}; convert it")

@@ -1,4 +1,4 @@
-"""X-ray transform of a 2-D image."""
+"""X-ray transform of an image or a volume."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from torch import Tensor
 from .backends.lanes import by_symmetry
 from .backends.rays import ray_table
 from .base import LinearOperator
-from .geometry import FanBeam, Geometry, ParallelBeam
+from .geometry import FanBeam, Geometry, ParallelBeam, PlanarGeometry
+from .volume import VolumeGeometry
 
 BACKENDS = ("auto", "numba", "sparse", "astra")
-_MODULES = {"numba": "joseph", "sparse": "sparse", "astra": "astra"}
+_PLANAR = {"numba": "joseph", "sparse": "sparse", "astra": "astra"}
+_VOLUME = {"numba": "joseph3d"}
 _PLANNED = ("triton", "tomosipo")
 SMALL = 100_000  # matrix entries, 1.6 MB in float32, up to which "auto" considers a matrix on the CPU
 
@@ -27,11 +29,13 @@ SMALL = 100_000  # matrix entries, 1.6 MB in float32, up to which "auto" conside
 class XRay(LinearOperator):
     """(A x)ᵣ = ∫ x along ray r, dimensionless for x in 1/mm; (*batch, ny, nx) -> (*batch, views, bins).
 
+    Volumes: (*batch, nz, ny, nx) -> (*batch, views, rows, columns).
+
     Interpolated as by Joseph, IEEE Trans. Med. Imaging 1 (1982); A* is the transpose.
 
     Parameters
     ----------
-    geometry : ParallelBeam or FanBeam
+    geometry : ParallelBeam, FanBeam, ParallelBeam3D, ConeBeam, ParallelVectors or ConeVectors
     backend : "numba", both cores of a CPU, float32 and float64;
         "sparse", a remembered matrix, any device, up to 2 GiB;
         "astra", float32, CPU or CUDA; fans by intersection lengths instead of Joseph's interpolation;
@@ -48,11 +52,18 @@ class XRay(LinearOperator):
         super().__init__()
         if not isinstance(geometry, Geometry):
             raise ValueError(
-                f"XRay geometry: expected ParallelBeam or FanBeam, got {type(geometry).__name__}"
+                "XRay geometry: expected a geometry of this package (ParallelBeam, FanBeam, ConeBeam…), "
+                f"got {type(geometry).__name__}"
             )
         _check_backend(backend)
+        modules = _PLANAR if isinstance(geometry, PlanarGeometry) else _VOLUME
+        if backend != "auto" and backend not in modules:
+            raise ValueError(
+                f"XRay backend: {backend!r} cannot do {type(geometry).__name__}, expected one of "
+                f"{', '.join(map(repr, ('auto', *modules)))}"
+            )
         self.geometry, self.backend = geometry, backend
-        self.in_shape, self.out_shape = geometry.image_shape, geometry.sinogram_shape
+        self.in_shape, self.out_shape = geometry.in_shape, geometry.out_shape
 
     @property
     def adjoint_is_exact(self) -> bool:
@@ -79,9 +90,12 @@ class XRay(LinearOperator):
                 f"XRay backend 'numba' runs on the CPU, got a tensor on {x.device}: "
                 "use backend='auto', or x.cpu()"
             )
-        return importlib.import_module(f".backends.{_MODULES[name]}", __package__)
+        modules = _PLANAR if isinstance(self.geometry, PlanarGeometry) else _VOLUME
+        return importlib.import_module(f".backends.{modules[name]}", __package__)
 
     def _fastest(self, x: Tensor) -> str:
+        if isinstance(self.geometry, VolumeGeometry):
+            return "numba"
         if x.device.type == "cpu":
             return "sparse" if _matrix_is_faster(self.geometry) else "numba"
         arc = isinstance(self.geometry, FanBeam) and self.geometry.detector == "arc"
@@ -120,7 +134,7 @@ def _check_backend(backend: str) -> None:
 
 
 @lru_cache(maxsize=32)
-def _matrix_is_faster(geometry: Geometry) -> bool:
+def _matrix_is_faster(geometry: PlanarGeometry) -> bool:
     """Whether one image is projected faster by a small matrix, by microseconds measured on one Zen 5 core."""
     table, lanes = ray_table(geometry), by_symmetry(geometry)
     entries = 2 * table.samples

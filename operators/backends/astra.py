@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..geometry import FanBeam, Geometry
+from ..geometry import FanBeam, PlanarGeometry
 from .pool import available, share
 
 _PROJECTORS_PER_THREAD = 8
@@ -49,12 +49,12 @@ def usable_on_cuda() -> bool:
         return False
 
 
-def is_arc(geometry: Geometry) -> bool:
+def is_arc(geometry: PlanarGeometry) -> bool:
     """Whether the detector is an arc, which ASTRA does not have on CUDA."""
     return isinstance(geometry, FanBeam) and geometry.detector == "arc"
 
 
-def project(x: Tensor, geometry: Geometry) -> Tensor:
+def project(x: Tensor, geometry: PlanarGeometry) -> Tensor:
     """A x: (batch, ny, nx) -> (batch, views, bins)."""
     x = _checked(x, geometry)
     y = x.new_empty(len(x), *geometry.sinogram_shape)
@@ -66,7 +66,7 @@ def project(x: Tensor, geometry: Geometry) -> Tensor:
     return y
 
 
-def backproject(y: Tensor, geometry: Geometry) -> Tensor:
+def backproject(y: Tensor, geometry: PlanarGeometry) -> Tensor:
     """A*y: (batch, views, bins) -> (batch, ny, nx)."""
     y = _checked(y, geometry)
     x = y.new_empty(len(y), *geometry.image_shape)
@@ -78,7 +78,7 @@ def backproject(y: Tensor, geometry: Geometry) -> Tensor:
     return x
 
 
-def _checked(x: Tensor, geometry: Geometry) -> Tensor:
+def _checked(x: Tensor, geometry: PlanarGeometry) -> Tensor:
     if x.dtype != torch.float32:
         raise ValueError(
             f"XRay backend 'astra' computes in float32, got {x.dtype}: use x.float(), or backend='numba'"
@@ -92,7 +92,7 @@ def _checked(x: Tensor, geometry: Geometry) -> Tensor:
     return x.detach().resolve_neg().contiguous()
 
 
-def _as_astra(sinograms: Tensor, geometry: Geometry) -> NDArray[np.float32]:
+def _as_astra(sinograms: Tensor, geometry: PlanarGeometry) -> NDArray[np.float32]:
     rows = (geometry.views * geometry.n_bins, 1) if is_arc(geometry) else geometry.sinogram_shape
     return sinograms.numpy().reshape(len(sinograms), *rows)
 
@@ -116,11 +116,11 @@ def _remembered(key: tuple[Any, ...], create: Callable[[], _Handle]) -> int:
     return handles[key].number
 
 
-def _projector(geometry: Geometry) -> int:
+def _projector(geometry: PlanarGeometry) -> int:
     return _remembered((geometry,), lambda: _create(geometry))
 
 
-def _create(geometry: Geometry) -> _Handle:
+def _create(geometry: PlanarGeometry) -> _Handle:
     astra = toolbox()
     fan = isinstance(geometry, FanBeam)
     vectors, bins = _vectors(geometry)
@@ -130,12 +130,12 @@ def _create(geometry: Geometry) -> _Handle:
     return _Handle(astra.projector.delete, number)
 
 
-def _window(geometry: Geometry) -> tuple[float, float, float, float]:
+def _window(geometry: PlanarGeometry) -> tuple[float, float, float, float]:
     height, width = geometry.extent
     return -width / 2, width / 2, -height / 2, height / 2
 
 
-def _vectors(geometry: Geometry) -> tuple[NDArray[np.float64], int]:
+def _vectors(geometry: PlanarGeometry) -> tuple[NDArray[np.float64], int]:
     """(source or ray, detector centre, step to the next bin), (views or rays, 6), and the bins of each."""
     u, w = (axis[:, 0] for axis in geometry._frame())
     offset, step = float(getattr(geometry, "offset", 0.0)), u * geometry.bin_size
@@ -150,7 +150,7 @@ def _vectors(geometry: Geometry) -> tuple[NDArray[np.float64], int]:
     return np.concatenate(parts, -1).reshape(-1, 6), 1
 
 
-def _run_on_cuda(direction: str, source: Tensor, target: Tensor, geometry: Geometry) -> None:
+def _run_on_cuda(direction: str, source: Tensor, target: Tensor, geometry: PlanarGeometry) -> None:
     astra, device = toolbox(), source.device
     astra.set_gpu_index(device.index)
     target.fill_(torch.nan)
@@ -166,7 +166,7 @@ def _run_on_cuda(direction: str, source: Tensor, target: Tensor, geometry: Geome
         raise RuntimeError(f"ASTRA left the result of {direction} on {device} unwritten (out of memory?)")
 
 
-def _create_on_cuda(geometry: Geometry, slices: int, gpu: int) -> _Handle:
+def _create_on_cuda(geometry: PlanarGeometry, slices: int, gpu: int) -> _Handle:
     astra = toolbox()
     flat, bins = _vectors(geometry)
     vectors = np.zeros((len(flat), 12))

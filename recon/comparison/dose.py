@@ -7,12 +7,14 @@ import math
 import torch
 
 from operators import LowDose, XRay, fbp
-from operators.geometry import Geometry
+from operators.geometry import PlanarGeometry
 
 from ..data.ellipses import Ellipse, Ellipses
 
 
-def water_noise_hu(geometry: Geometry, noise: LowDose, mu_water: float, diameter: float = 200.0) -> float:
+def water_noise_hu(
+    geometry: PlanarGeometry, noise: LowDose, mu_water: float, diameter: float = 200.0
+) -> float:
     """σ of FBP (Ram-Lak) in the middle of a water cylinder [HU], from the difference of two draws.
 
     diameter : of the cylinder [mm]; the middle is a disc of a quarter of it
@@ -27,7 +29,7 @@ def water_noise_hu(geometry: Geometry, noise: LowDose, mu_water: float, diameter
     return float((first - second)[middle].std()) / math.sqrt(2) * 1000 / mu_water
 
 
-def dose_note(geometry: Geometry, noise: LowDose, mu_water: float) -> str:
+def dose_note(geometry: PlanarGeometry, noise: LowDose, mu_water: float) -> str:
     """I0 per ray × views, and what it does to 20 cm of water."""
     i0 = float(torch.as_tensor(noise.i0).max())
     sigma = water_noise_hu(geometry, noise, mu_water)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from operators import LowDose, Poisson, XRay
-from operators.geometry import Geometry
+from operators.geometry import PlanarGeometry
 from operators.noise import NoiseModel
 
 from ..problem import Problem
@@ -19,7 +19,7 @@ from .ellipses import Ellipses
 
 def simulate(
     fine: Tensor,
-    geometry: Geometry,
+    geometry: PlanarGeometry,
     noise: NoiseModel,
     seed: int | Sequence[int] = 0,
     oversampling: int = 2,
@@ -55,7 +55,7 @@ def simulate(
 
 def simulate_ellipses(
     ellipses: Ellipses,
-    geometry: Geometry,
+    geometry: PlanarGeometry,
     noise: NoiseModel,
     seed: int = 0,
     oversampling: int = 8,
@@ -95,7 +95,7 @@ def _overlap(image: Tensor, coarse: int, fine: int) -> Tensor:
 
 def _observed(
     finely: Tensor,
-    geometry: Geometry,
+    geometry: PlanarGeometry,
     noise: NoiseModel,
     seed: int | Sequence[int],
     oversampling: int,
@@ -126,7 +126,7 @@ def _check_sign(values: Tensor, noise: NoiseModel, name: str) -> None:
         )
 
 
-def _check_grid(shape: tuple[int, int], geometry: Geometry, inverse_crime: bool) -> None:
+def _check_grid(shape: tuple[int, int], geometry: PlanarGeometry, inverse_crime: bool) -> None:
     wanted = geometry.image_shape
     if not math.isclose(shape[0] * wanted[1], shape[1] * wanted[0], rel_tol=1e-9):
         raise ValueError(
