@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .noise import Poisson as Poisson
     from .simple import Identity as Identity
     from .simple import Mask as Mask
+    from .simple import Select as Select
     from .simple import Transmission as Transmission
     from .vectors import ConeVectors as ConeVectors
     from .vectors import ParallelVectors as ParallelVectors
@@ -46,6 +47,7 @@ _EXPORTS = {
     "ParallelBeam3D": "volume",
     "ParallelVectors": "vectors",
     "Poisson": "noise",
+    "Select": "simple",
     "Transmission": "simple",
     "Wavelet": "wavelet",
     "XRay": "xray",

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from .dival import dival_problem as dival_problem
     from .ellipses import Ellipse as Ellipse
     from .ellipses import Ellipses as Ellipses
+    from .ellipsoids import Ellipsoid as Ellipsoid
+    from .ellipsoids import Ellipsoids as Ellipsoids
+    from .ellipsoids import shepp_logan_ellipsoids as shepp_logan_ellipsoids
     from .heads import random_head as random_head
     from .phantoms import shepp_logan as shepp_logan
     from .phantoms import shepp_logan_ellipses as shepp_logan_ellipses
@@ -28,6 +31,8 @@ _EXPORTS = {
     "DicomImage": "dicom",
     "Ellipse": "ellipses",
     "Ellipses": "ellipses",
+    "Ellipsoid": "ellipsoids",
+    "Ellipsoids": "ellipsoids",
     "PairedData": "sets",
     "SimulatedPairs": "sets",
     "UnpairedData": "sets",
@@ -40,6 +45,7 @@ _EXPORTS = {
     "read_dicom": "dicom",
     "shepp_logan": "phantoms",
     "shepp_logan_ellipses": "phantoms",
+    "shepp_logan_ellipsoids": "ellipsoids",
     "simulate": "simulation",
     "simulate_ellipses": "simulation",
 }

@@ -7,10 +7,15 @@ from .conjugate import cg as cg
 from .conjugate import cgls as cgls
 from .descent import fista as fista
 from .descent import gradient_descent as gradient_descent
+from .em import mlem as mlem
+from .em import osem as osem
 from .iterate import Iterate as Iterate
 from .iterate import Trace as Trace
 from .iterate import run as run
 from .iterate import trace as trace
+from .lbfgs import lbfgs as lbfgs
+from .lsqr import lsqr as lsqr
 from .primal_dual import pdhg as pdhg
 from .splitting import admm as admm
 from .splitting import douglas_rachford as douglas_rachford
+from .sqs import os_sqs as os_sqs
