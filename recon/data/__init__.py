@@ -17,9 +17,15 @@ if TYPE_CHECKING:
     from .dival import dival_problem as dival_problem
     from .ellipses import Ellipse as Ellipse
     from .ellipses import Ellipses as Ellipses
+    from .ellipsoids import Ellipsoid as Ellipsoid
+    from .ellipsoids import Ellipsoids as Ellipsoids
+    from .ellipsoids import shepp_logan_ellipsoids as shepp_logan_ellipsoids
     from .fan_files import read_2detect as read_2detect
     from .fan_files import read_htc as read_htc
     from .heads import random_head as random_head
+    from .low_contrast import low_contrast_phantom as low_contrast_phantom
+    from .low_contrast import lumpy_background as lumpy_background
+    from .low_contrast import power_law_background as power_law_background
     from .nifti import read_nifti as read_nifti
     from .nifti import write_nifti as write_nifti
     from .phantoms import shepp_logan as shepp_logan
@@ -50,6 +56,8 @@ _EXPORTS = {
     "DicomImage": "dicom",
     "Ellipse": "ellipses",
     "Ellipses": "ellipses",
+    "Ellipsoid": "ellipsoids",
+    "Ellipsoids": "ellipsoids",
     "PairedData": "sets",
     "Scan": "scans",
     "Series": "dicom_series",
@@ -63,8 +71,11 @@ _EXPORTS = {
     "dival_problem": "dival",
     "example_head": "dicom",
     "load_projections": "projection_files",
+    "low_contrast_phantom": "low_contrast",
+    "lumpy_background": "low_contrast",
     "noise_level": "scans",
     "open_scans": "scans",
+    "power_law_background": "low_contrast",
     "random_ellipses_2017": "random_ellipses",
     "random_ellipses_2018": "random_ellipses",
     "random_head": "heads",
@@ -78,6 +89,7 @@ _EXPORTS = {
     "save_projections": "projection_files",
     "shepp_logan": "phantoms",
     "shepp_logan_ellipses": "phantoms",
+    "shepp_logan_ellipsoids": "ellipsoids",
     "simulate": "simulation",
     "simulate_ellipses": "simulation",
     "write_dicom": "dicom_write",
