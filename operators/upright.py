@@ -67,7 +67,10 @@ class Resampling(LinearOperator):
                 np.abs(column - (columns - 1) / 2) <= columns / 2 + EDGE
             )
         row, column = (np.where(seen, a, 0).clip(0, n - 1) for a, n in ((row, rows), (column, columns)))
-        r, c = np.minimum(row.astype(int), max(rows - 2, 0)), np.minimum(column.astype(int), max(columns - 2, 0))
+        r, c = (
+            np.minimum(row.astype(int), max(rows - 2, 0)),
+            np.minimum(column.astype(int), max(columns - 2, 0)),
+        )
         f, g = row - r, column - c
         # in a detector of one row or column the second tap has weight zero
         below, right = columns * (rows > 1), int(columns > 1)
