@@ -89,8 +89,8 @@ def _column(p: Array, kind: int, j: int, i: int) -> tuple[float, float]:
 def _slices(r: float, step: float, rows: int, begin: int, end: int) -> tuple[int, int]:
     """Slices first ≤ k < last of begin ≤ k < end whose rows r + step k lie on the detector."""
     low, high = (-0.5 - EDGE - r) / step, (rows - 0.5 + EDGE - r) / step
-    first = begin if low <= begin else (end if low >= end else int(math.ceil(low)))
-    last = end if high >= end - 1 else (begin if high < begin else int(math.floor(high)) + 1)
+    first = begin if low <= begin else (end if low >= end else math.ceil(low))
+    last = end if high >= end - 1 else (begin if high < begin else math.floor(high) + 1)
     return first, last
 
 
