@@ -168,6 +168,7 @@ def test_a_laboratory_scan(tmp_path):
     }  # fmt: skip
     savemat(tmp_path / "a.mat", {"CtDataFull": {"sinogram": sinogram + noise, "parameters": parameters}})
     options = ["--pixels", "32", "--pixel-size", "1", "--mu-water", "0.02", "--method", "total-variation"]
+    options += ["--param", "iterations=20"]
     done = reconstruct(tmp_path / "a.mat", tmp_path / "out", *options)
     assert done.exit_code == 0, done.output
     (series,) = read_series(tmp_path / "out")

@@ -70,7 +70,8 @@ def write(folder, n, values, phi, z, shift=(0.0, 0.0, 0.0), implicit=False, drop
         (0x7031, 0x1002): ("FL", z), (0x7031, 0x1003): ("FL", RHO), (0x7031, 0x1031): ("FL", D),
         (0x7031, 0x1033): ("FL", list(CENTRAL)), (0x7033, 0x100B): ("FL", shift[0]),
         (0x7033, 0x100C): ("FL", shift[1]), (0x7033, 0x100D): ("FL", shift[2]),
-        (0x7033, 0x1065): ("FL", [1e5 + 10.0 * c for c in range(COLUMNS)]), (0x7041, 0x1001): ("DS", "0.0192"),
+        (0x7033, 0x1065): ("FL", [1e5 + 10.0 * c for c in range(COLUMNS)]),
+        (0x7041, 0x1001): ("DS", "0.0192"),
     } | changes.get("tags", {})  # fmt: skip
     for tag, (vr, value) in tags.items():
         if tag not in drop:
@@ -220,7 +221,7 @@ def test_a_table_that_stutters_is_no_helix(tmp_path):
         phi, z = 0.5 * n, float(n * n)
         write(tmp_path, n, chord(*definition(phi, z)), phi, z)
     found = read_ct_pd(tmp_path)
-    with pytest.raises(ValueError, match="differ by .* mm from a helix"):
+    with pytest.raises(ValueError, match=r"differ by .* mm from a helix"):
         found.cone((4, 8, 8), 5.0)
     np.testing.assert_allclose(found.data.numpy(), ours(found.vectors((4, 8, 8), 5.0, 0.0), 0.0), **CLOSE)
 
@@ -268,8 +269,7 @@ def test_folders_without_projections_and_damaged_files_are_refused(tmp_path):
 
 def test_private_values_may_be_bytes(tmp_path):
     # pydicom gives bytes where a file does not state the type of a private value
-    path = write(
-        tmp_path, 0, np.ones((ROWS, COLUMNS)), 0.0, 0.0,
-        tags={(0x7031, 0x1003): ("UN", struct.pack("<f", RHO)), (0x7029, 0x1010): ("UN", struct.pack("<H", ROWS))},
-    )  # fmt: skip
+    tags = {(0x7031, 0x1003): struct.pack("<f", RHO), (0x7029, 0x1010): struct.pack("<H", ROWS)}
+    unknown = {tag: ("UN", value) for tag, value in tags.items()}
+    path = write(tmp_path, 0, np.ones((ROWS, COLUMNS)), 0.0, 0.0, tags=unknown)
     assert read_ct_pd([path]).source_to_centre == RHO
