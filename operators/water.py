@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -111,8 +112,7 @@ def i0_for_sigma(
         _check_rule(scaled, p)
         return float((weights * scaled.exact(p).variance).sum()) / target**2 - 1
 
-    at = math.log1p(excess(0.0)) if noise.starvation == "floor" else 0.0
-    low, high = _bracket(excess, at, sigma)
+    low, high = _bracket(excess, noise.expected(p) - torch.as_tensor(noise.background), sigma)
     from scipy.optimize import brentq
 
     return noise.i0 * math.exp(brentq(excess, low, high, xtol=1e-10))
@@ -165,18 +165,18 @@ def _check_rule(noise: LowDose, p: Tensor) -> None:
         )
 
 
-def _bracket(excess: Any, at: float, sigma: float) -> tuple[float, float]:
-    """Log doses around the last fall of `excess` through 0."""
-    high = at
+def _bracket(excess: Callable[[float], float], signal: Tensor, sigma: float) -> tuple[float, float]:
+    """Log doses around the last fall of `excess` through 0, from many counts downwards."""
+    high = math.log(FEWEST / float(signal.min()))
     while excess(high) > 0:
         high += 0.5
-    low, value = high, excess(high)
-    while value < 0:
-        low -= 0.1
-        before, value = value, excess(low)
-        if value < before:
+    end = math.log(0.01 / float(signal.max()))  # by then all rays are starved
+    low, most = high, excess(high)
+    while (value := excess(low)) < 0:
+        most, high, low = max(most, value), low, low - 0.1
+        if low < end:
             raise ValueError(
                 f"i0_for_sigma sigma: no dose makes {sigma:g} HU here, starvation holds it at or below "
-                f"{sigma * math.sqrt(1 + before):.3g} HU; is the object or the filter another?"
+                f"{sigma * math.sqrt(1 + most):.3g} HU; is the object or the filter another?"
             )
-    return low, low + 0.1
+    return low, high
