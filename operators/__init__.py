@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .backprojection import fbp as fbp
     from .base import LinearOperator as LinearOperator
     from .base import Operator as Operator
+    from .emission import Emission as Emission
     from .fourier import Fourier as Fourier
     from .geometry import FanBeam as FanBeam
     from .geometry import ParallelBeam as ParallelBeam
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "ConeBeam": "volume",
     "ConeVectors": "vectors",
+    "Emission": "emission",
     "FanBeam": "geometry",
     "Fourier": "fourier",
     "Gaussian": "noise",

@@ -44,8 +44,12 @@ class Beam:
         n, m = len(self.energies), len(self.materials)
         for name, value in (("quanta", self.quanta), ("gain", self.gain), ("energies", self.energies)):
             array = np.asarray(value, dtype=np.float64)
-            if array.shape != (n,) or not (np.isfinite(array).all() and (array >= 0).all() and array.sum() > 0):
-                raise ValueError(f"Beam {name}: expected {n} finite numbers ≥ 0, one of them above, got {value}")
+            if array.shape != (n,) or not (
+                np.isfinite(array).all() and (array >= 0).all() and array.sum() > 0
+            ):
+                raise ValueError(
+                    f"Beam {name}: expected {n} finite numbers ≥ 0, one of them above, got {value}"
+                )
             object.__setattr__(self, name, tuple(array.tolist()))
         for name, value, shape in (("mu", self.mu, (m, n)), ("mu_reference", self.mu_reference, (m,))):
             array = np.asarray(value, dtype=np.float64)

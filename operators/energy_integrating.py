@@ -75,7 +75,13 @@ class EnergyIntegrating(NoiseModel):
         squares = tuple((g**2 * q).tolist())
         # the same beam seen by a detector that adds squares: its signal is the variance
         self._squared = Beam(
-            beam.energies, squares, (1.0,) * len(q), beam.mu, beam.mu_reference, beam.reference, beam.materials
+            beam.energies,
+            squares,
+            (1.0,) * len(q),
+            beam.mu,
+            beam.mu_reference,
+            beam.reference,
+            beam.materials,
         )
 
     @property
@@ -102,7 +108,9 @@ class EnergyIntegrating(NoiseModel):
         """
         self._check_finite("paths", paths)
         batch = paths.shape[1 : paths.ndim - self.data_ndim]
-        images = paths.cpu().double().flatten(1, -self.data_ndim - 1) if batch else paths.cpu().double()[:, None]
+        images = (
+            paths.cpu().double().flatten(1, -self.data_ndim - 1) if batch else paths.cpu().double()[:, None]
+        )
         y = torch.empty(images.shape[1:], dtype=torch.float64)
         for i, image_seed in enumerate(image_seeds(seed, images.shape[1])):
             generator = torch.Generator().manual_seed(image_seed)

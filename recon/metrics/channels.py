@@ -73,7 +73,12 @@ def difference_of_gaussians(
 
 def gabor(
     shape: Sequence[int],
-    bands: Sequence[tuple[float, float]] = ((1 / 64, 1 / 32), (1 / 32, 1 / 16), (1 / 16, 1 / 8), (1 / 8, 1 / 4)),
+    bands: Sequence[tuple[float, float]] = (
+        (1 / 64, 1 / 32),
+        (1 / 32, 1 / 16),
+        (1 / 16, 1 / 8),
+        (1 / 8, 1 / 4),
+    ),
     orientations: int = 5,
     phases: Sequence[float] = (0.0, math.pi / 2),
 ) -> Tensor:

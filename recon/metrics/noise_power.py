@@ -157,7 +157,9 @@ def interpolated(at: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 def _polynomials(shape: tuple[int, ...], order: int) -> Tensor:
     """Orthonormal columns that span the polynomials up to `order`: (ny·nx, terms)."""
-    y, x = (torch.linspace(-1, 1, n, dtype=torch.float64) if n > 1 else torch.zeros(1).double() for n in shape)
+    y, x = (
+        torch.linspace(-1, 1, n, dtype=torch.float64) if n > 1 else torch.zeros(1).double() for n in shape
+    )
     terms = [
         (y[:, None] ** i * x[None] ** j).flatten() for i in range(order + 1) for j in range(order + 1 - i)
     ]

@@ -142,16 +142,12 @@ def haarpsi(
         raise ValueError(f"haarpsi: expected at least 16 pixels a side, got {tuple(image.shape[-2:])}")
     peak = _range("haarpsi", data_range, image).reshape(-1, 1, 1, 1)
     # a pixel beyond an odd side is zero but counts in the mean of four, as in the authors' code
-    x, t = (
-        F.avg_pool2d(F.pad(255 / peak * a, (0, a.shape[-1] % 2, 0, a.shape[-2] % 2)), 2) for a in (x, t)
-    )
+    x, t = (F.avg_pool2d(F.pad(255 / peak * a, (0, a.shape[-1] % 2, 0, a.shape[-2] % 2)), 2) for a in (x, t))
     above = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     below = torch.zeros_like(above)
     for axis in (-2, -1):
         a, b = ([_haar(v, 2**j, axis).abs() for j in (1, 2, 3)] for v in (x, t))
-        similar = [
-            (2 * p * q + c) / (p**2 + q**2 + c) for p, q in zip(a[:2], b[:2], strict=True)
-        ]
+        similar = [(2 * p * q + c) / (p**2 + q**2 + c) for p, q in zip(a[:2], b[:2], strict=True)]
         weight = torch.maximum(a[2], b[2])
         above = above + (torch.sigmoid(alpha * sum(similar) / 2) * weight).sum((-3, -2, -1))
         below = below + weight.sum((-3, -2, -1))

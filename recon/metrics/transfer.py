@@ -87,9 +87,7 @@ def task_transfer(
             f"{name} reach [mm]: expected from 4 pixels ({4 * pixel_size:g}) to the radius ({radius:g}), got "
             f"{reach:g}; the disc may be too small for its pixels"
         )
-    border = min(
-        side * pixel_size / 2 - abs(c) for side, c in zip(images.shape[:0:-1], centre, strict=True)
-    )
+    border = min(side * pixel_size / 2 - abs(c) for side, c in zip(images.shape[:0:-1], centre, strict=True))
     if radius + reach > border:
         raise ValueError(
             f"{name}: the circle of radius + reach = {radius + reach:g} mm around {centre} leaves the image"
@@ -156,9 +154,7 @@ def point_transfer(
     if total == 0:
         raise ValueError(f"point_transfer: there is nothing at {centre}")
     noise = float(background.std()) * size
-    return Transfer(
-        where, mean / mean[0], total * pixel_size**2, abs(total) / noise if noise else math.inf
-    )
+    return Transfer(where, mean / mean[0], total * pixel_size**2, abs(total) / noise if noise else math.inf)
 
 
 def transfer_error(transfers: list[Transfer], level: float = 0.5) -> float:
