@@ -36,10 +36,13 @@ if TYPE_CHECKING:
     from .solvers import cg as cg
     from .solvers import cgls as cgls
     from .solvers import fista as fista
+    from .solvers import gauss_newton as gauss_newton
     from .solvers import gradient_descent as gradient_descent
     from .solvers import lbfgs as lbfgs
+    from .solvers import levenberg_marquardt as levenberg_marquardt
     from .solvers import lsqr as lsqr
     from .solvers import mlem as mlem
+    from .solvers import nonlinear_gradient as nonlinear_gradient
     from .solvers import os_sqs as os_sqs
     from .solvers import osem as osem
     from .solvers import pdhg as pdhg
@@ -87,11 +90,14 @@ _EXPORTS = {
     "cg": "solvers",
     "cgls": "solvers",
     "fista": "solvers",
+    "gauss_newton": "solvers",
     "gradient_descent": "solvers",
     "lbfgs": "solvers",
+    "levenberg_marquardt": "solvers",
     "lsqr": "solvers",
     "mae_hu": "metrics",
     "mlem": "solvers",
+    "nonlinear_gradient": "solvers",
     "nrmse": "metrics",
     "os_sqs": "solvers",
     "osem": "solvers",
