@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .dose import exposure as exposure
     from .dose import photons_per_ray as photons_per_ray
     from .dose import sinusoidal_modulation as sinusoidal_modulation
+    from .emission import Emission as Emission
     from .energy_integrating import EnergyIntegrating as EnergyIntegrating
     from .fbp_noise import fbp_variance as fbp_variance
     from .fourier import Fourier as Fourier
@@ -68,6 +69,7 @@ _EXPORTS = {
     "ConeBeam": "volume",
     "ConeVectors": "vectors",
     "DetectorBlur": "detector",
+    "Emission": "emission",
     "EnergyIntegrating": "energy_integrating",
     "FanBeam": "geometry",
     "Fourier": "fourier",
