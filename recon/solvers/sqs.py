@@ -52,6 +52,8 @@ def os_sqs(
     n = len(parts[0].A.in_shape)
     rows = [_row_sums(part, x) for part in parts]
     x = _clamp(x, lower, upper)
+    if prior is not None:
+        diagonal(prior, x)  # a prior without curvature is an error here already
     groups, passes = len(parts), 0
     data = _denominator(parts, rows, x, curvature)
     fixed = curvature == "max" or all(isinstance(part.f, SquaredL2) for part in parts)
