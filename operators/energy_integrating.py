@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from .beam import Beam
-from .noise import NoiseModel, Value, _like, image_seeds
+from .noise import NoiseModel, Value, image_seeds, like
 
 
 class EnergyIntegrating(NoiseModel):
     """y = Σ_k (g_k/ε) Poisson(I₀ q_k exp(−Σ_m μ_mk L_m)) + Poisson(b) + N(0, σₑ²), in effective quanta.
 
     A photon of energy k adds its gain g_k to the signal (Whiting et al., Med. Phys. 33 (2006)); q_k are the
-    fractions of the open beam's photons. The unit ε = Σ q g² / Σ q g makes the variance of the open beam equal
-    to its mean, so it counts `blank` = I₀ (Σ q g)² / Σ q g² effective quanta; behind an object, where harder
-    photons are left, the variance is a little above the mean. With gain 1 it counts photons.
+    fractions of the open beam's photons. The unit ε = Σ q g² / Σ q g makes the variance of the open beam
+    equal to its mean, so it counts `blank` = I₀ (Σ q g)² / Σ q g² effective quanta; behind an object, where
+    harder photons are left, the variance is a little above the mean. With gain 1 it counts photons.
 
     Clean data are either of two, and `linearise` brings raw data back to the same:
 
@@ -75,7 +75,13 @@ class EnergyIntegrating(NoiseModel):
         squares = tuple((g**2 * q).tolist())
         # the same beam seen by a detector that adds squares: its signal is the variance
         self._squared = Beam(
-            beam.energies, squares, (1.0,) * len(q), beam.mu, beam.mu_reference, beam.reference, beam.materials
+            beam.energies,
+            squares,
+            (1.0,) * len(q),
+            beam.mu,
+            beam.mu_reference,
+            beam.reference,
+            beam.materials,
         )
 
     @property
@@ -86,13 +92,13 @@ class EnergyIntegrating(NoiseModel):
     def expected(self, clean: Tensor) -> Tensor:
         """E y = blank · exp(−p) + b [effective quanta]."""
         p = self._poly(clean) if self.correct else clean
-        return _like(self.blank, clean) * (-p).exp() + _like(self.background, clean)
+        return like(self.blank, clean) * (-p).exp() + like(self.background, clean)
 
     def signal_variance(self, clean: Tensor) -> Tensor:
         """Var y = Σ_k (g_k/ε)² λ_k + b + σₑ² [effective quanta²]."""
         L = self._length(clean)
-        photons = _like(self.i0, clean) * self._square * (-self._squared.log_signal(self.beam.alone(L))).exp()
-        return photons + _like(self.background, clean) + self.electronic_sigma**2
+        photons = like(self.i0, clean) * self._square * (-self._squared.log_signal(self.beam.alone(L))).exp()
+        return photons + like(self.background, clean) + self.electronic_sigma**2
 
     @torch.no_grad()
     def expose(self, paths: Tensor, seed: int | Sequence[int] = 0) -> Tensor:
@@ -102,7 +108,9 @@ class EnergyIntegrating(NoiseModel):
         """
         self._check_finite("paths", paths)
         batch = paths.shape[1 : paths.ndim - self.data_ndim]
-        images = paths.cpu().double().flatten(1, -self.data_ndim - 1) if batch else paths.cpu().double()[:, None]
+        images = (
+            paths.cpu().double().flatten(1, -self.data_ndim - 1) if batch else paths.cpu().double()[:, None]
+        )
         y = torch.empty(images.shape[1:], dtype=torch.float64)
         for i, image_seed in enumerate(image_seeds(seed, images.shape[1])):
             generator = torch.Generator().manual_seed(image_seed)
@@ -125,7 +133,7 @@ class EnergyIntegrating(NoiseModel):
     def variance(self, y: Tensor) -> Tensor:
         p = self._log(y)
         L = self.beam.path(p)
-        signal = _like(self.blank, y) * (-p).exp()
+        signal = like(self.blank, y) * (-p).exp()
         clean = self.beam.mu_reference[0] * L if self.correct else p
         first = self.signal_variance(clean) / signal**2
         if not self.correct:
@@ -133,7 +141,7 @@ class EnergyIntegrating(NoiseModel):
         return first * (self.beam.mu_reference[0] / self.beam.slopes(self.beam.alone(L))[0]) ** 2
 
     def average(self, clean: Tensor) -> Tensor:
-        """Sub-bins add up their intensities; the mean of −ln or, corrected, the line integral it stands for."""
+        """Sub-bins add up their intensities; the −ln of it, corrected if `correct`."""
         p = self._poly(clean) if self.correct else clean
         mean = math.log(p.shape[-1]) - torch.logsumexp(-p, -1)
         return self.beam.mu_reference[0] * self.beam.path(mean) if self.correct else mean
@@ -150,10 +158,10 @@ class EnergyIntegrating(NoiseModel):
         y = torch.zeros(paths.shape[1:], dtype=paths.dtype)
         for k, (q, g) in enumerate(zip(self.beam.quanta, self.beam.gain, strict=True)):
             line = sum(row[k] * L for row, L in zip(self.beam.mu, paths, strict=True))
-            photons = _like(self.i0, y) * q * (-torch.as_tensor(line)).exp()
+            photons = like(self.i0, y) * q * (-torch.as_tensor(line)).exp()
             y += g / self.unit * torch.poisson(photons, generator=generator)
         if not isinstance(self.background, float) or self.background > 0:
-            y += torch.poisson(_like(self.background, y) + torch.zeros_like(y), generator=generator)
+            y += torch.poisson(like(self.background, y) + torch.zeros_like(y), generator=generator)
         if self.electronic_sigma > 0:
             y += self.electronic_sigma * torch.randn(y.shape, generator=generator, dtype=y.dtype)
         return y
@@ -166,7 +174,7 @@ class EnergyIntegrating(NoiseModel):
         return clean / self.beam.mu_reference[0] if self.correct else self.beam.path(clean)
 
     def _log(self, y: Tensor) -> Tensor:
-        return -((y - _like(self.background, y)).clamp(min=self.floor) / _like(self.blank, y)).log()
+        return -((y - like(self.background, y)).clamp(min=self.floor) / like(self.blank, y)).log()
 
     def _check_clean(self, clean: Tensor) -> None:
         super()._check_clean(clean)
