@@ -17,7 +17,8 @@ from .backends.lanes import by_symmetry
 from .backends.rays import ray_table
 from .base import LinearOperator
 from .geometry import FanBeam, Geometry, ParallelBeam, PlanarGeometry
-from .volume import VolumeGeometry
+from .vectors import ConeVectors, ParallelVectors
+from .volume import ConeBeam, ParallelBeam3D, VolumeGeometry
 
 BACKENDS = ("auto", "numba", "sparse", "astra")
 _PLANAR = {"numba": "joseph", "sparse": "sparse", "astra": "astra"}
@@ -31,7 +32,8 @@ class XRay(LinearOperator):
 
     Volumes: (*batch, nz, ny, nx) -> (*batch, views, rows, columns).
 
-    Interpolated as by Joseph, IEEE Trans. Med. Imaging 1 (1982); A* is the transpose.
+    Interpolated as by Joseph, IEEE Trans. Med. Imaging 1 (1982), in a volume bilinearly on planes across the
+    axis of steepest travel; A* is the transpose. Rays are whole lines: what lies behind a source counts.
 
     Parameters
     ----------
@@ -105,7 +107,7 @@ class XRay(LinearOperator):
 
     @classmethod
     def examples(cls) -> list[Self]:
-        """Spacings of 0.3 to 3 pixels, odd and non-square images, offsets, few views, every backend."""
+        """Spacings of 0.3 to 3 pixels, odd shapes, offsets, few views, volumes, every backend."""
         turn, half = (tuple(k * a / 6 for k in range(6)) for a in (2 * math.pi, math.pi))
         scattered = (0.1, 1.3, 2.9, -4.0, 7.5)
         geometries: list[Geometry] = [
@@ -117,7 +119,29 @@ class XRay(LinearOperator):
             FanBeam((7, 10), 1.0, scattered, 9, 3.0 * 1.5, 20.0, 30.0, detector="arc", offset=0.7),
             FanBeam((10, 6), 2.0, (0.4,), 11, 2.0, 30.0, 30.0, offset=-1.0),
         ]
-        return [cls(g, b) for g in geometries for b in ("numba", "sparse")] + [cls(geometries[4])]
+        grid = ((4, 5, 6), (1.3, 1.0, 1.0), turn)
+        cone = ConeBeam(*grid, (3, 7), (0.7, 2.0), 20.0, 40.0)
+        f = cone.frames()
+        across, along = f.u + 0.3 * f.v, f.v - 0.3 * f.u  # a turned detector
+        volumes: list[VolumeGeometry] = [
+            cone,
+            ConeBeam(*grid[:2], scattered, (9, 8), 1.0, 20.0, 40.0, "arc", (0.4, -0.7)),
+            ConeBeam((9, 5, 5), (0.5, 1.0, 1.2), turn, (3, 5), 3.4, 20.0, 40.0, pitch=3.0),
+            ParallelBeam3D(*grid, (6, 8), (0.5, 1.0), offset=(0.2, 0.3)),
+            ParallelBeam3D((5, 3, 4), (1.0, 0.8, 1.2), half, (4, 6), 1.7),
+            ConeVectors(*grid[:2], (3, 7), f.source, f.centre, across, along),
+            ConeVectors(*grid[:2], (3, 7), f.source, f.centre, across, along, radius=30.0),
+            ParallelVectors(
+                *grid[:2],
+                (5, 5),
+                directions=((0.1, 0.2, 1.0), (1.0, 0.0, 0.3)),
+                detectors=((0.0, 0.0, 0.0), (0.1, 0.2, 0.3)),
+                u=((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)),
+                v=((0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
+            ),
+        ]
+        planar = [cls(g, b) for g in geometries for b in ("numba", "sparse")] + [cls(geometries[4])]
+        return [*planar, *map(cls, volumes)]
 
 
 def _check_backend(backend: str) -> None:
