@@ -18,10 +18,14 @@ if TYPE_CHECKING:
     from .detector import crosstalk as crosstalk
     from .detector import focal_spot_blur as focal_spot_blur
     from .energy_integrating import EnergyIntegrating as EnergyIntegrating
+    from .feldkamp import fdk as fdk
+    from .feldkamp import fdk_by_slab as fdk_by_slab
     from .fourier import Fourier as Fourier
     from .geometry import FanBeam as FanBeam
     from .geometry import ParallelBeam as ParallelBeam
     from .gradient import Gradient as Gradient
+    from .helical import helical_fbp as helical_fbp
+    from .helical import helical_to_fan as helical_to_fan
     from .hounsfield import to_attenuation as to_attenuation
     from .hounsfield import to_hu as to_hu
     from .materials import attenuation as attenuation
@@ -78,6 +82,10 @@ _EXPORTS = {
     "bone_correction": "beam_hardening",
     "crosstalk": "detector",
     "fbp": "backprojection",
+    "fdk": "feldkamp",
+    "fdk_by_slab": "feldkamp",
+    "helical_fbp": "helical",
+    "helical_to_fan": "helical",
     "focal_spot_blur": "detector",
     "gain_errors": "rings",
     "remove_rings": "rings",

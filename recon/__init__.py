@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .baselines.postprocess import FBPUNet as FBPUNet
     from .dip import DeepImagePrior as DeepImagePrior
     from .direct import FBP as FBP
+    from .direct import FDK as FDK
     from .direct import Adjoint as Adjoint
     from .iterative import CGLS as CGLS
     from .iterative import OSSART as OSSART
@@ -54,6 +55,7 @@ _EXPORTS = {
     "DeepImagePrior": "dip",
     "FBP": "direct",
     "FBPUNet": "baselines.postprocess",
+    "FDK": "direct",
     "HuberTotalVariation": "variational",
     "Iterate": "solvers",
     "LearnedPrimalDual": "unrolled.primal_dual",
