@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .baselines.postprocess import FBPUNet as FBPUNet
     from .dip import DeepImagePrior as DeepImagePrior
     from .direct import FBP as FBP
+    from .direct import FDK as FDK
     from .direct import Adjoint as Adjoint
     from .emission import MLEM as MLEM
     from .emission import OSEM as OSEM
@@ -67,6 +68,7 @@ _EXPORTS = {
     "EmissionFBP": "emission",
     "FBP": "direct",
     "FBPUNet": "baselines.postprocess",
+    "FDK": "direct",
     "HuberTotalVariation": "variational",
     "Iterate": "solvers",
     "LSQR": "iterative",
