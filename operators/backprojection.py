@@ -216,11 +216,11 @@ def _plan(
         weights = weights * np.cos(geometry.fan_angles())
         tau *= geometry.source_to_centre / geometry.source_to_detector
         alpha = geometry.bin_size / geometry.source_to_detector if geometry.detector == "arc" else 0.0
-    wide, before = _widened(geometry)
+    wide, before = widened(geometry)
     return _Plan(weights, ramp(wide.n_bins, tau, filter, frequency_scaling, alpha), wide, before)
 
 
-def _widened(geometry: ParallelBeam | FanBeam) -> tuple[ParallelBeam | FanBeam, int]:
+def widened(geometry: ParallelBeam | FanBeam) -> tuple[ParallelBeam | FanBeam, int]:
     """A detector that sees the whole image, and the bins added before it, at most n_bins a side.
 
     Filtered projections do not end where the detector does: cut off there, a detector off centre goes wrong.

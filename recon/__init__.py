@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from .solvers import cg as cg
     from .solvers import cgls as cgls
     from .solvers import fista as fista
+    from .solvers import gauss_newton as gauss_newton
     from .solvers import gradient_descent as gradient_descent
+    from .solvers import levenberg_marquardt as levenberg_marquardt
+    from .solvers import nonlinear_gradient as nonlinear_gradient
     from .solvers import pdhg as pdhg
     from .solvers import run as run
     from .solvers import sart as sart
@@ -68,8 +71,11 @@ _EXPORTS = {
     "cg": "solvers",
     "cgls": "solvers",
     "fista": "solvers",
+    "gauss_newton": "solvers",
     "gradient_descent": "solvers",
+    "levenberg_marquardt": "solvers",
     "mae_hu": "metrics",
+    "nonlinear_gradient": "solvers",
     "nrmse": "metrics",
     "pdhg": "solvers",
     "psnr": "metrics",
