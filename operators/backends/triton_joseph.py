@@ -1,11 +1,12 @@
 """The Joseph projector on CUDA, in Triton: batched, the discretisation of the "numba" backend, exact adjoint.
 
     (A x)ᵣ = weightᵣ Σⱼ Σ hat(p(j) − i) hat(z(j) − k) x[k, j, i],    hat(t) = max(0, 1 − |t|)
-    (A*y)[k, j, i] = Σ_views Σ hat(p(j) − i) hat(z(j) − k) weightᵣ yᵣ    over the few rays that pass near a pixel
+    (A*y)[k, j, i] = Σ_views Σ hat(p(j) − i) hat(z(j) − k) weightᵣ yᵣ    over the few rays that pass near
 
-A* gathers the very coefficients that A has, so it is the transpose to rounding, without atomics and the same in every
-run. Parallel beams, fans, and cones and parallel beams in 3-D whose detector columns run along z, on a circle or helix.
-On the current stream; the tables of a geometry go to a device once. With TRITON_INTERPRET=1 it runs on the CPU, slowly.
+A* gathers the very coefficients that A has, so it is the transpose to rounding, without atomics and the same
+in every run. Parallel beams, fans, and in 3-D parallel beams and cones, on a circle or a helix, whose detector
+columns run along z. On the current stream; the tables of a geometry go to a device once. With
+TRITON_INTERPRET=1 it runs on the CPU, slowly.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from torch import Tensor
 
 from ..geometry import FanBeam, Geometry, PlanarGeometry
 from ..volume import VolumeGeometry
-from .rays import lines_met, ray_table
+from .rays import ray_table
+from .upright import upright_table
 
 Array = NDArray[np.float64]
 PARALLEL, FLAT, ARC = 0, 1, 2
@@ -45,14 +47,15 @@ def interpreted() -> bool:
 
 
 def supports(geometry: Geometry) -> bool:
-    """Whether this backend has the geometry: every planar one; in 3-D, columns along z, and an arc about the source."""
+    """Whether this backend has it: every planar one; in 3-D columns along z, and arcs about the source."""
     if not isinstance(geometry, VolumeGeometry):
         return True
+    if upright_table(geometry) is None:
+        return False
     f = geometry.frames()
-    upright = not (f.v[:, :2].any() or f.u[:, 2].any() or (f.parallel and f.source[:, 2].any()))
-    if f.radius is None or not upright:
-        return upright
-    return bool(np.allclose(np.hypot(*(f.centre - f.source)[:, :2].T), f.radius, rtol=1e-9))
+    return f.radius is None or bool(
+        np.allclose(np.hypot(*(f.centre - f.source)[:, :2].T), f.radius, rtol=1e-9)
+    )
 
 
 def project(x: Tensor, geometry: Geometry) -> Tensor:
@@ -104,7 +107,7 @@ def _kernels() -> Any:
 
 
 def _sizes(geometry: Geometry, batch: int) -> tuple[int, int, int, tuple[int, int, int]]:
-    """Images, detector rows, columns and grid as the kernels see them: planar images are slices of one volume."""
+    """Images, rows, columns and grid as the kernels see them: planar images are slices of one volume."""
     if isinstance(geometry, VolumeGeometry):
         _, rows, columns = geometry.out_shape
         return batch, rows, columns, geometry.volume_shape
@@ -119,8 +122,8 @@ def _power(n: int) -> int:
 def _checked(x: Tensor, geometry: Geometry) -> Tensor:
     if not supports(geometry):
         raise ValueError(
-            f"XRay backend 'triton' cannot do this {type(geometry).__name__}: it needs detector columns along z, and "
-            "an arc about the source; use backend='auto'"
+            f"XRay backend 'triton' cannot do this {type(geometry).__name__}: it needs detector columns along z, "
+            "rays that climb less than a slice a line, and an arc about the source; use backend='auto'"
         )
     if not (x.is_cuda or (interpreted() and x.device.type == "cpu")):
         raise ValueError(f"XRay backend 'triton' runs on CUDA, got a tensor on {x.device}: use x.cuda()")
@@ -175,7 +178,7 @@ def _table(geometry: Geometry, device: torch.device, dtype: torch.dtype) -> _Tab
 
 @dataclass(frozen=True, eq=False)
 class _Plane:
-    """A scan seen along z: the rays of its columns in a plane, how deep on the way each line lies, its views."""
+    """A scan seen along z: the rays of its columns in a plane, how far on their way each line lies, views."""
 
     kind: int
     table: tuple[Array, ...]
@@ -198,7 +201,7 @@ class _Plane:
             along = math.cos(turn) * u - math.sin(turn) * w
             centre = source + radius * (math.sin(turn) * u + math.cos(turn) * w)
             centre, u = (centre, along) if kind == ARC else (source + radius * w + offset * u, u)
-        nothing = np.zeros((len(c), 4)) + [0, 0, 1, 1]
+        nothing = np.broadcast_to([0.0, 0.0, 1.0, 1.0], (len(c), 4))
         middle = np.broadcast_to([(geometry.n_bins - 1) / 2, radius], (len(c), 2))
         view = np.concatenate([nothing, source, centre, geometry.bin_size * u, middle], 1)
         table = (t.start, t.slope, t.weight, t.transposed, t.first, t.last)
@@ -206,31 +209,20 @@ class _Plane:
 
     @classmethod
     def of_volume(cls, geometry: VolumeGeometry) -> _Plane:
-        f, (nz, ny, nx), (dz, hy, hx) = geometry.frames(), geometry.volume_shape, geometry.voxel_size
+        t, f = upright_table(geometry), geometry.frames()
+        assert t is not None
+        nz, dz = geometry.volume_shape[0], geometry.voxel_size[0]
         _, rows, columns = geometry.out_shape
-        point = f.pixels(1, columns)[:, 0, :, :2]
-        source = f.source[:, None, :2]
-        direction = np.broadcast_to(source, point.shape) if f.parallel else point - source
-        (x, y), (dx, dy) = np.moveaxis(point, -1, 0), np.moveaxis(direction, -1, 0)
-        left, top = -(nx - 1) / 2 * hx, (ny - 1) / 2 * hy
-        turned = np.abs(dx) / hx > np.abs(dy) / hy
-        with np.errstate(divide="ignore", invalid="ignore"):
-            by_row = np.stack([(x + (top - y) * dx / dy - left) / hx, -hy / hx * dx / dy])
-            by_column = np.stack([(top - y - (left - x) * dy / dx) / hy, -hx / hy * dy / dx])
-            start, slope = np.where(turned, by_column, by_row)
-            step = np.where(turned, hx / dx, -hy / dy)
-            a = np.where(turned, (left - source[..., 0]) / dx, (top - source[..., 1]) / dy)
-        weight = np.abs(step) * np.hypot(dx, dy)
-        first, last = lines_met(start, slope, np.where(turned, nx, ny), np.where(turned, ny, nx))
-        depth = (np.ones_like(a), np.zeros_like(a)) if f.parallel else (a, step)
-        height = np.zeros(len(x)) if f.parallel else f.source[:, 2]
+        height = 0.0 if f.parallel else f.source[:, 2]
         lowest = f.centre[:, 2] - (rows - 1) / 2 * f.v[:, 2] - height
-        view = np.zeros((len(x), 12))
-        view[:, :4] = np.stack(np.broadcast_arrays(height / dz + (nz - 1) / 2, lowest / dz, f.v[:, 2] / dz, dz), 1)
+        view = np.zeros((geometry.views, 12))
+        view[:, 0] = height / dz + (nz - 1) / 2
+        view[:, 1], view[:, 2], view[:, 3] = lowest / dz, f.v[:, 2] / dz, dz
         view[:, 4:10] = np.concatenate([f.source[:, :2], f.centre[:, :2], f.u[:, :2]], 1)
         view[:, 10:] = (columns - 1) / 2, f.radius or 0.0
+        depth = tuple(np.moveaxis(t.climb[..., 2:] / view[:, 2, None, None], -1, 0))
         kind = PARALLEL if f.parallel else FLAT if f.radius is None else ARC
-        return cls(kind, (start, slope, weight, turned, first, last), depth, view)
+        return cls(kind, (t.start, t.slope, t.weight, t.transposed, t.first, t.last), depth, view)
 
 
 def _nearby(start: Array, slope: Array, turned: Array, first: Array, last: Array) -> tuple[int, int]:

@@ -1,11 +1,11 @@
-# ruff: noqa: ANN001, ANN201, N803, D103
+# ruff: noqa: ANN001, ANN201, D103
 # mypy: ignore-errors
 """The inner loops of the Joseph projector for CUDA, in Triton; `triton_joseph` says what they compute.
 
-Images are (…, third, ny, nx), where the third axis is z of a volume or the batch of planar images. `ray` is the
-table (6, views, columns) of start, slope, weight, turned, a, b; `view` is (views, 12): c, g₀, g₁, dz, source (2),
-detector (2), u (2), middle column, radius. On line j a ray is at start + j·slope, and that of detector row
-r at the height z = c + (g₀ + r g₁)(a + b j) in voxels.
+Images are (…, third, ny, nx), where the third axis is z of a volume or the batch of planar images. `ray` is
+the table (6, views, columns) of start, slope, weight, turned, a, b; `view` is (views, 12): c, g₀, g₁, dz,
+source (2), detector (2), u (2), middle column, radius. On line j a ray is at start + j·slope, and that of
+detector row r at the height z = c + (g₀ + r g₁)(a + b j) in voxels.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def project(
 @triton.jit
 def backproject(
     y, x, ray, view, views, rows, columns, nz, ny, nx, hy, hx,
-    VOLUME: tl.constexpr, KIND: tl.constexpr, U0: tl.constexpr, U1: tl.constexpr, V0: tl.constexpr, V1: tl.constexpr,
-    PIXELS: tl.constexpr, ROWS: tl.constexpr,
+    VOLUME: tl.constexpr, KIND: tl.constexpr, PIXELS: tl.constexpr, ROWS: tl.constexpr,
+    U0: tl.constexpr, U1: tl.constexpr, V0: tl.constexpr, V1: tl.constexpr,
 ):  # fmt: skip
     k = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
     q = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
