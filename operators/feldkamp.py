@@ -2,8 +2,8 @@
 
     x = Σ_v Δ_v W(v, x) (h ∗ [cos κ · w · y_v])(row(v, x), column(v, x))
 
-Feldkamp, Davis and Kress, J. Opt. Soc. Am. A 1 (1984) 612: the fan-beam formula of `backprojection.py`, row by
-row, with the cosine of the whole angle κ to the central ray, and back projection along the slanted rays.
+Feldkamp, Davis and Kress, J. Opt. Soc. Am. A 1 (1984) 612: the fan-beam formula of `backprojection.py`, row
+by row, with the cosine of the whole angle κ to the central ray, and back projection along the slanted rays.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ from torch import Tensor
 from .backends import voxel
 from .backprojection import ramp, redundancy, widened
 from .base import LinearOperator
-from .orbit import PARALLEL, Orbit
 from .upright import Resampling, orbit_of
-from .vectors import ConeVectors, ParallelVectors
 from .volume import ConeBeam, ParallelBeam3D, VolumeGeometry
 
 WORK = 2**26  # [bytes] of filtered projections at one time
@@ -250,7 +248,8 @@ def fdk_by_slab(
     ):
         if array.shape != shape or array.dtype not in (np.float32, np.float64):
             raise ValueError(
-                f"fdk_by_slab {name}: expected a float32 or float64 array {shape}, got {array.dtype} {array.shape}"
+                f"fdk_by_slab {name}: expected a float32 or float64 array {shape}, got {array.dtype} "
+                f"{array.shape}"
             )
     nz, itemsize = geometry.volume_shape[0], projections.dtype.itemsize
     slices = memory // (2 * itemsize * geometry.volume_shape[1] * geometry.volume_shape[2])
@@ -310,8 +309,8 @@ def _plan(
 def _check_circle(geometry: VolumeGeometry) -> None:
     if isinstance(geometry, ConeBeam) and geometry.pitch != 0:
         raise ValueError(
-            f"fdk A: expected a source on a circle, got a helix of pitch {geometry.pitch:g} mm; use fbp, which "
-            "rebins it to fans slice by slice, or an iterative method, e.g. CGLS"
+            f"fdk A: expected a source on a circle, got a helix of pitch {geometry.pitch:g} mm; use fbp, "
+            "which rebins it to fans slice by slice, or an iterative method, e.g. CGLS"
         )
 
 

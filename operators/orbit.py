@@ -77,7 +77,7 @@ class Orbit:
 
     def plane(self) -> ParallelBeam | FanBeam:
         """The mean scan of the plane z = height, around one big pixel."""
-        nz, ny, nx = (n * h for n, h in zip(self.volume_shape, self.voxel_size, strict=True))
+        _, ny, nx = (n * h for n, h in zip(self.volume_shape, self.voxel_size, strict=True))
         grid = ((1, 1), math.hypot(ny, nx) / math.sqrt(2))
         angles, offset = tuple(self.angles.tolist()), float(self.offset[:, 1].mean())
         if self.kind == PARALLEL:

@@ -31,7 +31,7 @@ class Resampling(LinearOperator):
 
     def __init__(self, geometry: ConeVectors | ParallelVectors, orbit: Orbit):
         super().__init__()
-        self.geometry, self.orbit = geometry, orbit
+        self.geometry, self.orbit, self._frames = geometry, orbit, geometry.frames()
         self.in_shape, self.out_shape = geometry.out_shape, (len(orbit), *orbit.detector_shape)
 
     def _forward(self, x: Tensor) -> Tensor:
@@ -60,14 +60,17 @@ class Resampling(LinearOperator):
     def _taps(self, view: int, like: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Four places on the real detector, flattened, and their weights, each (rows, columns)."""
         rows, columns = self.geometry.detector_shape
-        row, column = _met(self.geometry.frames(), self.orbit, view)
+        row, column = _met(self._frames, self.orbit, view)
         row, column = row + (rows - 1) / 2, column + (columns - 1) / 2
         with np.errstate(invalid="ignore"):
             seen = (np.abs(row - (rows - 1) / 2) <= rows / 2 + EDGE) & (
                 np.abs(column - (columns - 1) / 2) <= columns / 2 + EDGE
             )
         row, column = (np.where(seen, a, 0).clip(0, n - 1) for a, n in ((row, rows), (column, columns)))
-        r, c = np.minimum(row.astype(int), max(rows - 2, 0)), np.minimum(column.astype(int), max(columns - 2, 0))
+        r, c = (
+            np.minimum(row.astype(int), max(rows - 2, 0)),
+            np.minimum(column.astype(int), max(columns - 2, 0)),
+        )
         f, g = row - r, column - c
         # in a detector of one row or column the second tap has weight zero
         below, right = columns * (rows > 1), int(columns > 1)
@@ -204,7 +207,7 @@ def _shadow(frames: Frames, orbit: Orbit, rows: int, columns: int) -> tuple[Arra
 
 
 def _met(frames: Frames, orbit: Orbit, view: int) -> tuple[Array, Array]:
-    """Row and column from the middle of the real detector, NaN where a ray of the upright one misses its plane."""
+    """Row and column from the real detector's middle, NaN where a ray of the upright one misses its plane."""
     outward, along = (a[view] for a in _axes(orbit.angles))
     up = np.array([0.0, 0.0, 1.0])
     v, u = orbit.coordinates(0)[view][:, None, None], orbit.coordinates(1)[view][None, :, None]

@@ -65,10 +65,10 @@ class ParallelVectors(_Vectors):
     """
 
     _fields = ("directions", "detectors", "u", "v")
-    directions: Vectors
-    detectors: Vectors
-    u: Vectors
-    v: Vectors
+    directions: Any  # `Vectors` once made; lists, arrays and tensors are taken, too
+    detectors: Any
+    u: Any
+    v: Any
 
     def __post_init__(self) -> None:
         self._check_vectors()
@@ -95,10 +95,10 @@ class ConeVectors(_Vectors):
     """
 
     _fields = ("sources", "detectors", "u", "v")
-    sources: Vectors
-    detectors: Vectors
-    u: Vectors
-    v: Vectors
+    sources: Any  # `Vectors` once made; lists, arrays and tensors are taken, too
+    detectors: Any
+    u: Any
+    v: Any
     radius: float | None = None
 
     def __post_init__(self) -> None:

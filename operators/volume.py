@@ -74,7 +74,7 @@ class VolumeGeometry(Geometry):
     """
 
     volume_shape: tuple[int, int, int]
-    voxel_size: tuple[float, float, float]
+    voxel_size: Any  # a tuple once made; a number is taken, too
 
     def _check_grids(self) -> None:
         name = type(self).__name__
@@ -102,7 +102,8 @@ class VolumeGeometry(Geometry):
 
     @property
     def spacing(self) -> tuple[float, float, float]:
-        return self.voxel_size
+        dz, dy, dx = self.voxel_size
+        return dz, dy, dx
 
     @property
     def extent(self) -> tuple[float, float, float]:
@@ -145,7 +146,7 @@ class _Circular(VolumeGeometry):
 
     angles: tuple[float, ...]
     detector_shape: tuple[int, int]
-    detector_pixel_size: tuple[float, float]
+    detector_pixel_size: Any
 
     def _check_scan(self, offset: Any) -> None:
         self._check_grids()

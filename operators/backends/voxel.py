@@ -57,9 +57,7 @@ def project(x: Tensor, orbit: Orbit) -> Tensor:
     rows, columns = orbit.detector_shape
     q = torch.zeros(len(x), len(orbit), columns + 3, rows + 1, dtype=x.dtype)
     volume, padded = x.detach().resolve_neg().permute(0, 2, 3, 1).contiguous().numpy(), q.numpy()
-    share(
-        lambda v: _scatter(volume, padded, orbit.table, orbit.kind, v), len(orbit), _threads(x, orbit)
-    )
+    share(lambda v: _scatter(volume, padded, orbit.table, orbit.kind, v), len(orbit), _threads(x, orbit))
     return q[:, :, 1:-2, :-1].transpose(-1, -2).contiguous()
 
 
@@ -91,8 +89,8 @@ def _column(p: Array, kind: int, j: int, i: int) -> tuple[float, float]:
 def _slices(r: float, step: float, rows: int, begin: int, end: int) -> tuple[int, int]:
     """Slices first ≤ k < last of begin ≤ k < end whose rows r + step k lie on the detector."""
     low, high = (-0.5 - EDGE - r) / step, (rows - 0.5 + EDGE - r) / step
-    first = begin if low <= begin else (end if low >= end else int(math.ceil(low)))
-    last = end if high >= end - 1 else (begin if high < begin else int(math.floor(high)) + 1)
+    first = begin if low <= begin else (end if low >= end else math.ceil(low))
+    last = end if high >= end - 1 else (begin if high < begin else math.floor(high) + 1)
     return first, last
 
 
@@ -222,4 +220,6 @@ def _taps(orbit: Orbit, view: int, like: Tensor) -> tuple[list[Tensor], list[Ten
     place = (c * (rows + 1) + n).long()
     f, h, weight = s - c, r - n, torch.where(seen, g * g, 0)
     weights = [(1 - f) * (1 - h), (1 - f) * h, f * (1 - h), f * h]
-    return [place, place + 1, place + rows + 1, place + rows + 2], [(weight * w).to(like.dtype) for w in weights]
+    return [place, place + 1, place + rows + 1, place + rows + 2], [
+        (weight * w).to(like.dtype) for w in weights
+    ]

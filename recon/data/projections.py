@@ -187,8 +187,7 @@ class CTProjections:
 
     def _rows(self) -> Array:
         count = self.data.shape[1]
-        rows: Array = (np.arange(count) - (count - 1) / 2) * self.pixel[0] + self.offset[0]
-        return rows
+        return np.array([(k - (count - 1) / 2) * self.pixel[0] + self.offset[0] for k in range(count)])
 
     def _middle(self, middle: float | None) -> float:
         return float(self.heights.min() + self.heights.max()) / 2 if middle is None else middle
