@@ -67,7 +67,7 @@ def project(x: Tensor, geometry: Geometry) -> Tensor:
     table = _table(geometry, x.device, x.dtype)
     images, rows, columns, (nz, ny, nx) = _sizes(geometry, len(x))
     tile, block = (64, 4) if isinstance(geometry, VolumeGeometry) else (128, _power(min(len(x), 8)))
-    tile = 4 if interpreted() else tile
+    tile, block = (64, 16) if interpreted() else (tile, block)
     grid = (geometry.views * math.ceil(columns / tile), math.ceil(rows / block), images)
     _kernels().project[grid](
         x, y, table.ray, table.view, table.span(tile), geometry.views, rows, columns, nz, ny, nx,
@@ -86,7 +86,7 @@ def backproject(y: Tensor, geometry: Geometry) -> Tensor:
     images, rows, columns, (nz, ny, nx) = _sizes(geometry, len(y))
     volume = isinstance(geometry, VolumeGeometry)
     tile, block = (32, _power(min(nz, 8))) if volume else (128, _power(min(nz, 8)))
-    tile = 64 if interpreted() else tile
+    tile, block = (64, 16) if interpreted() else (tile, block)
     grid = (math.ceil(ny * nx / tile), math.ceil(nz / block), images)
     (u0, u1), (v0, v1) = table.columns, table.rows
     _kernels().backproject[grid](
