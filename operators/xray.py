@@ -19,8 +19,13 @@ from .base import LinearOperator
 from .geometry import FanBeam, Geometry, ParallelBeam, PlanarGeometry
 
 _PLANAR = {"numba": "joseph", "sparse": "sparse", "astra": "astra", "triton": "triton_joseph"}
-_VOLUME = {"numba": "joseph3d", "astra": "astra_cuda", "triton": "triton_joseph"}
-BACKENDS = ("auto", *_PLANAR)
+_VOLUME = {
+    "numba": "joseph3d",
+    "astra": "astra_cuda",
+    "triton": "triton_joseph",
+    "tomosipo": "tomosipo",
+}
+BACKENDS = ("auto", *_PLANAR, "tomosipo")
 SMALL = 100_000  # matrix entries, 1.6 MB in float32, up to which "auto" considers a matrix on the CPU
 
 
@@ -38,6 +43,7 @@ class XRay(LinearOperator):
         "sparse", a remembered matrix, any device, up to 2 GiB;
         "astra", float32, CPU or CUDA, volumes on CUDA only; fans on the CPU by intersection lengths instead
         of Joseph's interpolation; on CUDA its back projection only approximates A*;
+        "tomosipo", where it is installed: ASTRA on CUDA for 3-D scans with a flat detector;
         "triton", CUDA, what "numba" computes; in 3-D detector columns along z;
         "auto", the fastest that fits: on a CPU "sparse" where a matrix of at most 100 000 entries (1.6 MB;
         a 48² image and 20 views) beats "numba", else "numba"; on CUDA "triton" for what it can do, else
@@ -68,6 +74,8 @@ class XRay(LinearOperator):
     @property
     def adjoint_is_exact(self) -> bool:
         """Whether A* is the transpose of A to rounding: not where ASTRA may run on CUDA; see `mismatch`."""
+        if self.backend == "tomosipo":
+            return False
         if self.backend == "astra":
             return not _astra_on_cuda() or _backend("astra_cuda").has_exact_adjoint(self.geometry)
         return self.backend != "auto" or self._on_cuda(torch.float32) != "astra"

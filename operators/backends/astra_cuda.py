@@ -55,17 +55,15 @@ def run(direction: str, source: Tensor, target: Tensor, geometry: PlanarGeometry
         _call(direction, source[k : k + slices], target[k : k + slices], geometry, slices)
 
 
-def checked(x: Tensor) -> Tensor:
+def checked(x: Tensor, backend: str = "astra") -> Tensor:
     """`x` as ASTRA can take it from the device."""
+    who = f"XRay backend {backend!r}"
     if not x.is_cuda:
-        raise ValueError(
-            f"XRay backend 'astra' has volumes on CUDA only, got a tensor on {x.device}: use backend='numba', "
-            "or x.cuda()"
-        )
+        raise ValueError(f"{who} has volumes on CUDA only, got a tensor on {x.device}: use backend='auto'")
     if x.dtype != torch.float32:
-        raise ValueError(f"XRay backend 'astra' computes in float32, got {x.dtype}: use x.float()")
+        raise ValueError(f"{who} computes in float32, got {x.dtype}: use x.float()")
     if not usable_on_cuda():  # without a device ASTRA's 3-D ends the interpreter
-        raise ValueError("XRay backend 'astra' finds no CUDA device: use backend='auto', or x.cpu()")
+        raise ValueError(f"{who} finds no CUDA device: use backend='auto', or x.cpu()")
     return x.detach().resolve_neg().contiguous()
 
 

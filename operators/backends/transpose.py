@@ -65,9 +65,7 @@ def _line(context: Any, builder: Any, array_type: Any, array: Any, index: int) -
 
 
 @intrinsic
-def interleave(
-    typing: Any, source: Any, lines: Any, at: Any, v: Any, w: Any, target: Any, to: Any
-) -> Any:
+def interleave(typing: Any, source: Any, lines: Any, at: Any, v: Any, w: Any, target: Any, to: Any) -> Any:
     """Eight numbers of eight pairs of lines, mixed by v and w, as eight vectors."""
     align = source.dtype.bitwidth // 8
     kind = _llvm(source.dtype)
@@ -92,9 +90,7 @@ def interleave(
 
 
 @intrinsic
-def deinterleave(
-    typing: Any, source: Any, to: Any, v: Any, w: Any, target: Any, lines: Any, at: Any
-) -> Any:
+def deinterleave(typing: Any, source: Any, to: Any, v: Any, w: Any, target: Any, lines: Any, at: Any) -> Any:
     """Eight vectors, added to eight numbers of eight pairs of lines, v and w times."""
     align = source.dtype.bitwidth // 8
     kind = _llvm(source.dtype)

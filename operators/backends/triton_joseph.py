@@ -4,8 +4,8 @@
     (A*y)[k, j, i] = Σ_views Σ hat(p(j) − i) hat(z(j) − k) weightᵣ yᵣ    over the few rays that pass near
 
 A* gathers the very coefficients that A has, so it is the transpose to rounding, without atomics and the same
-in every run. Parallel beams, fans, and in 3-D parallel beams and cones, on a circle or a helix, whose detector
-columns run along z. On the current stream; the tables of a geometry go to a device once. With
+in every run. Parallel beams, fans, and in 3-D parallel beams and cones, on a circle or a helix, whose
+detector columns run along z. On the current stream; the tables of a geometry go to a device once. With
 TRITON_INTERPRET=1 it runs on the CPU, slowly.
 """
 
@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..geometry import FanBeam, Geometry, PlanarGeometry
+from ..geometry import FanBeam, Geometry, ParallelBeam
 from ..volume import VolumeGeometry
 from .rays import ray_table
 from .upright import upright_table
@@ -122,8 +122,8 @@ def _power(n: int) -> int:
 def _checked(x: Tensor, geometry: Geometry) -> Tensor:
     if not supports(geometry):
         raise ValueError(
-            f"XRay backend 'triton' cannot do this {type(geometry).__name__}: it needs detector columns along z, "
-            "rays that climb less than a slice a line, and an arc about the source; use backend='auto'"
+            f"XRay backend 'triton' cannot do this {type(geometry).__name__}: it needs detector columns along "
+            "z, rays that climb less than a slice a line, and an arc about the source; use backend='auto'"
         )
     if not (x.is_cuda or (interpreted() and x.device.type == "cpu")):
         raise ValueError(f"XRay backend 'triton' runs on CUDA, got a tensor on {x.device}: use x.cuda()")
@@ -161,19 +161,19 @@ class _Table:
 @lru_cache(maxsize=32)
 def _table(geometry: Geometry, device: torch.device, dtype: torch.dtype) -> _Table:
     volume = isinstance(geometry, VolumeGeometry)
-    plane = _Plane.of_volume(geometry) if volume else _Plane.of_image(geometry)
+    plane = _of_volume(geometry) if isinstance(geometry, VolumeGeometry) else _of_image(geometry)
     start, slope, weight, turned, first, last = plane.table
     zero = np.zeros_like(start)
     a, b = plane.depth if volume else (zero, zero)
     ray = np.stack([start, slope, weight, turned, a, b])
-    numbers = (torch.from_numpy(np.ascontiguousarray(t)).to(device, dtype) for t in (ray, plane.view))
+    on_device = [torch.from_numpy(np.ascontiguousarray(t)).to(device, dtype) for t in (ray, plane.view)]
     near = _nearby(start, slope, turned, first, last)
     rows = (0, 0)
     if volume:
         depth = np.stack([a + b * first, a + b * np.maximum(last - 1, first)])
         met = np.broadcast_to(first < last, depth.shape)
         rows = _offsets(1 / (depth[met].min() * np.abs(plane.view[:, 2]).min())) if met.any() else (0, 0)
-    return _Table(plane.kind, *numbers, np.stack([first, last]), near, rows)
+    return _Table(plane.kind, on_device[0], on_device[1], np.stack([first, last]), near, rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,48 +181,47 @@ class _Plane:
     """A scan seen along z: the rays of its columns in a plane, how far on their way each line lies, views."""
 
     kind: int
-    table: tuple[Array, ...]
+    table: tuple[NDArray[Any], ...]
     depth: tuple[Array, Array]
     view: Array
 
-    @classmethod
-    def of_image(cls, geometry: PlanarGeometry) -> _Plane:
-        t = ray_table(geometry)
-        fan = isinstance(geometry, FanBeam)
-        c, s = np.cos(geometry.angles), np.sin(geometry.angles)
-        u, w = np.stack([c, s], -1), np.stack([-s, c], -1)
-        offset = geometry.bins().mean()
-        kind, radius = PARALLEL, 0.0
-        source, centre = -w, offset * u
-        if fan:
-            kind, radius = (ARC if geometry.detector == "arc" else FLAT), geometry.source_to_detector
-            source = -geometry.source_to_centre * w
-            turn = offset / radius if kind == ARC else 0.0
-            along = math.cos(turn) * u - math.sin(turn) * w
-            centre = source + radius * (math.sin(turn) * u + math.cos(turn) * w)
-            centre, u = (centre, along) if kind == ARC else (source + radius * w + offset * u, u)
-        nothing = np.broadcast_to([0.0, 0.0, 1.0, 1.0], (len(c), 4))
-        middle = np.broadcast_to([(geometry.n_bins - 1) / 2, radius], (len(c), 2))
-        view = np.concatenate([nothing, source, centre, geometry.bin_size * u, middle], 1)
-        table = (t.start, t.slope, t.weight, t.transposed, t.first, t.last)
-        return cls(kind, table, (t.start, t.start), view)
 
-    @classmethod
-    def of_volume(cls, geometry: VolumeGeometry) -> _Plane:
-        t, f = upright_table(geometry), geometry.frames()
-        assert t is not None
-        nz, dz = geometry.volume_shape[0], geometry.voxel_size[0]
-        _, rows, columns = geometry.out_shape
-        height = 0.0 if f.parallel else f.source[:, 2]
-        lowest = f.centre[:, 2] - (rows - 1) / 2 * f.v[:, 2] - height
-        view = np.zeros((geometry.views, 12))
-        view[:, 0] = height / dz + (nz - 1) / 2
-        view[:, 1], view[:, 2], view[:, 3] = lowest / dz, f.v[:, 2] / dz, dz
-        view[:, 4:10] = np.concatenate([f.source[:, :2], f.centre[:, :2], f.u[:, :2]], 1)
-        view[:, 10:] = (columns - 1) / 2, f.radius or 0.0
-        depth = tuple(np.moveaxis(t.climb[..., 2:] / view[:, 2, None, None], -1, 0))
-        kind = PARALLEL if f.parallel else FLAT if f.radius is None else ARC
-        return cls(kind, (t.start, t.slope, t.weight, t.transposed, t.first, t.last), depth, view)
+def _of_image(geometry: Geometry) -> _Plane:
+    assert isinstance(geometry, ParallelBeam | FanBeam)
+    t = ray_table(geometry)
+    c, s = np.cos(geometry.angles), np.sin(geometry.angles)
+    u, w = np.stack([c, s], -1), np.stack([-s, c], -1)
+    kind, radius, offset = PARALLEL, 0.0, geometry.offset
+    source, centre = -w, offset * u
+    if isinstance(geometry, FanBeam):
+        radius, source = geometry.source_to_detector, -geometry.source_to_centre * w
+        kind, centre = FLAT, source + radius * w + offset * u
+        if geometry.detector == "arc":
+            turn = offset / radius
+            centre = source + radius * (math.sin(turn) * u + math.cos(turn) * w)
+            kind, u = ARC, math.cos(turn) * u - math.sin(turn) * w
+    rest = np.broadcast_to([0.0, 0.0, 1.0, 1.0], (len(c), 4))
+    middle = np.broadcast_to([(geometry.n_bins - 1) / 2, radius], (len(c), 2))
+    view = np.concatenate([rest, source, centre, geometry.bin_size * u, middle], 1)
+    table = (t.start, t.slope, t.weight, t.transposed, t.first, t.last)
+    return _Plane(kind, table, (t.start, t.start), view)
+
+
+def _of_volume(geometry: VolumeGeometry) -> _Plane:
+    t, f = upright_table(geometry), geometry.frames()
+    assert t is not None
+    nz, dz = geometry.volume_shape[0], geometry.spacing[0]
+    _, rows, columns = geometry.out_shape
+    height = 0.0 if f.parallel else f.source[:, 2]
+    view = np.zeros((geometry.views, 12))
+    view[:, 0] = height / dz + (nz - 1) / 2
+    view[:, 1] = (f.centre[:, 2] - (rows - 1) / 2 * f.v[:, 2] - height) / dz
+    view[:, 2], view[:, 3] = f.v[:, 2] / dz, dz
+    view[:, 4:10] = np.concatenate([f.source[:, :2], f.centre[:, :2], f.u[:, :2]], 1)
+    view[:, 10:] = (columns - 1) / 2, f.radius or 0.0
+    a, b = np.moveaxis(t.climb[..., 2:] / view[:, 2, None, None], -1, 0)
+    kind = PARALLEL if f.parallel else FLAT if f.radius is None else ARC
+    return _Plane(kind, (t.start, t.slope, t.weight, t.transposed, t.first, t.last), (a, b), view)
 
 
 def _nearby(start: Array, slope: Array, turned: Array, first: Array, last: Array) -> tuple[int, int]:
