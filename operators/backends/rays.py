@@ -62,7 +62,7 @@ def ray_table(geometry: PlanarGeometry) -> RayTable:
     start = np.where(transposed, column_start, row_start)
     slope = -np.where(transposed, by_column, by_row)
     lines, width = np.where(transposed, nx, ny), np.where(transposed, ny, nx)
-    first, last = lines_met(start, slope, lines, width)
+    first, last = _lines_met(start, slope, lines, width)
     return RayTable(
         start=start,
         slope=slope,
@@ -74,7 +74,7 @@ def ray_table(geometry: PlanarGeometry) -> RayTable:
     )
 
 
-def lines_met(
+def _lines_met(
     start: NDArray[np.float64],
     slope: NDArray[np.float64],
     lines: NDArray[np.int64],
