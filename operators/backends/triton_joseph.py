@@ -123,7 +123,7 @@ def _checked(x: Tensor, geometry: Geometry) -> Tensor:
     if not supports(geometry):
         raise ValueError(
             f"XRay backend 'triton' cannot do this {type(geometry).__name__}: it needs detector columns "
-            "along z, rays that climb less than a slice a line, and an arc about the source; use backend='auto'"
+            "along z, rays that climb less than a slice a line, and arcs about the source; use backend='auto'"
         )
     if not (x.is_cuda or (interpreted() and x.device.type == "cpu")):
         raise ValueError(f"XRay backend 'triton' runs on CUDA, got a tensor on {x.device}: use x.cuda()")
