@@ -2,8 +2,9 @@
 
     E ln max(Y + σ ξ − b, floor)  and its variance,  Y ~ Poisson(μ + b),  ξ ~ N(0, 1)
 
-The counts are summed over ten and more standard deviations; where that is smooth only every d-th count, with
-d = √(μ + b)/4, by which the sum is off by the Poisson law's characteristic function at 2π/d, e^{−300}.
+The counts are summed over 8.5 standard deviations and more; away from the floor only every d-th of them, d =
+√(μ + b)/4: the sum is then off by the Poisson law's characteristic function at 2π/d, e^{−300}. From 1000
+effective counts on, μ² ≥ 1000 var y, the series in the central moments up to the eighth takes its place.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from torch import Tensor
 
 Array = NDArray[np.float64]
 
-TERMS = 1 << 21  # terms of a sum held at once
+MANY = 1000.0  # effective counts from which the series is used
+TERMS, BLOCK = 1 << 21, 4096  # terms of the sums held at once, and rays
 FAR = 40.0  # standard deviations from the floor beyond which the electronic noise enters as a series
 FINE = 64  # points per standard deviation of the table below that
 NODES, NODE_WEIGHTS = np.polynomial.legendre.leggauss(16)
@@ -40,27 +42,52 @@ def log_moments(mu: Array, b: Array, sigma: float, floor: float) -> tuple[Array,
     mu, b  expected signal and background, one-dimensional [counts]
     """
     mean, variance = np.empty_like(mu), np.empty_like(mu)
+    many = mu**2 >= MANY * (mu + b + sigma**2)
+    mean[many], variance[many] = _by_series(mu[many], b[many], sigma)
     total = mu + b
-    low = np.maximum(np.floor(total - 12 * np.sqrt(total) - 20), 0)
-    high = np.ceil(total + 12 * np.sqrt(total) + 40)
-    smooth = low - b > floor + 12 * sigma
+    low = np.maximum(np.floor(total - 8.5 * np.sqrt(total)), 0)
+    high = np.ceil(total + 8.5 * np.sqrt(total) + 25)
+    smooth = low - b > floor + 10 * sigma
     stride = np.where(smooth, np.maximum(np.floor(np.sqrt(total) / 4), 1), 1)
     terms = ((high - low) // stride).astype(int) + 1
-    electronics = _Electronics(sigma, floor, float((low - b).min(initial=0)))
-    order = np.argsort(terms)
-    start = 0
-    while start < len(order):
-        # rays of a block share the longest sum; sorted, so that little is in vain
-        stop = start + max(1, TERMS // int(terms[order[min(len(order) - 1, start + 4096)]]))
-        part = order[start : min(stop, start + 4096, len(order))]
+    few = np.flatnonzero(~many)
+    few = few[np.argsort(terms[few])]  # rays of a block share the longest sum
+    electronics = _Electronics(sigma, floor, float((low - b)[few].min(initial=0)))
+    while len(few):
+        block = max(1, TERMS // int(terms[few[min(len(few), BLOCK) - 1]]))
+        part, few = np.split(few, [min(block, BLOCK)])
         k = low[part, None] + stride[part, None] * np.arange(terms[part].max())
         weight = _poisson(k, total[part, None])
         weight /= weight.sum(1, keepdims=True)
         first, second = electronics(k - b[part, None], np.log(mu[part, None]))
         m = (weight * first).sum(1)
         mean[part], variance[part] = m, (weight * (second - 2 * m[:, None] * first)).sum(1) + m**2
-        start += len(part)
     return mean, variance
+
+
+def _by_series(mu: Array, b: Array, sigma: float) -> tuple[Array, Array]:
+    """E ln(1 + δ) = Σ (−1)ⁿ⁺¹ E δⁿ/n and E ln²(1 + δ) = Σ 2 (−1)ⁿ Hₙ₋₁ E δⁿ/n, δ = (Y + σ ξ − b)/μ − 1.
+
+    A Poisson law's cumulants are all its mean; the central moments follow from them.
+    """
+    k = {n: (mu + b) / mu**n for n in range(2, 9)}
+    k[2] = k[2] + (sigma / mu) ** 2
+    moment = {
+        2: k[2],
+        3: k[3],
+        4: k[4] + 3 * k[2] ** 2,
+        5: k[5] + 10 * k[3] * k[2],
+        6: k[6] + 15 * k[4] * k[2] + 10 * k[3] ** 2 + 15 * k[2] ** 3,
+        7: k[7] + 21 * k[5] * k[2] + 35 * k[4] * k[3] + 105 * k[3] * k[2] ** 2,
+        8: k[8] + 28 * k[6] * k[2] + 56 * k[5] * k[3] + 35 * k[4] ** 2 + 210 * k[4] * k[2] ** 2
+        + 280 * k[3] ** 2 * k[2] + 105 * k[2] ** 4,
+    }  # fmt: skip
+    first, second, harmonic = np.zeros_like(mu), np.zeros_like(mu), 0.0
+    for n, m in moment.items():
+        harmonic += 1 / (n - 1)
+        first -= (-1) ** n * m / n
+        second += 2 * (-1) ** n * harmonic * m / n
+    return first, second - first**2
 
 
 class _Electronics:
