@@ -4,7 +4,8 @@
 
 The counts are summed over 8.5 standard deviations and more; away from the floor only every d-th of them, d =
 √(μ + b)/4: the sum is then off by the Poisson law's characteristic function at 2π/d, e^{−300}. From 1000
-effective counts on, μ² ≥ 1000 var y, the series in the central moments up to the eighth takes its place.
+effective counts on, μ² ≥ 1000 var y, the series in the central moments up to the eighth takes its place. Many
+rays of one background read a table.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ Array = NDArray[np.float64]
 
 MANY = 1000.0  # effective counts from which the series is used
 TERMS, BLOCK = 1 << 21, 4096  # terms of the sums held at once, and rays
+RAYS, STEP = 4096, 1 / 128  # from so many rays on, their moments are read from a table over ln μ
 FAR = 40.0  # standard deviations from the floor beyond which the electronic noise enters as a series
 FINE = 64  # points per standard deviation of the table below that
 NODES, NODE_WEIGHTS = np.polynomial.legendre.leggauss(16)
@@ -37,32 +39,51 @@ class Moments(NamedTuple):
 
 
 def log_moments(mu: Array, b: Array, sigma: float, floor: float) -> tuple[Array, Array]:
-    """Mean and variance of ln(max(Y + σ ξ − b, floor) / μ), to about 1e-9 of the variance.
+    """Mean and variance of ln(max(Y + σ ξ − b, floor) / μ), to about 1e-8 of the variance.
 
     mu, b  expected signal and background, one-dimensional [counts]
     """
     mean, variance = np.empty_like(mu), np.empty_like(mu)
     many = mu**2 >= MANY * (mu + b + sigma**2)
+    few = ~many
     mean[many], variance[many] = _by_series(mu[many], b[many], sigma)
+    sums = _by_table if few.sum() > RAYS and np.ptp(b[few]) == 0 else _by_sums
+    mean[few], variance[few] = sums(mu[few], b[few], sigma, floor)
+    return mean, variance
+
+
+def _by_table(mu: Array, b: Array, sigma: float, floor: float) -> tuple[Array, Array]:
+    """The sums at 128 places per unit of ln μ, and cubic splines of E f and ln var f between them."""
+    x = np.log(mu)
+    nodes = np.arange(x.min() - STEP, x.max() + 2 * STEP, STEP)
+    if len(nodes) > len(mu):
+        return _by_sums(mu, b, sigma, floor)
+    mean, variance = _by_sums(np.exp(nodes), np.full_like(nodes, b[0]), sigma, floor)
+    first, second = CubicSpline(nodes, np.stack([mean, np.log(variance)], -1))(x).T
+    return first, np.exp(second)
+
+
+def _by_sums(mu: Array, b: Array, sigma: float, floor: float) -> tuple[Array, Array]:
+    mean, variance = np.empty_like(mu), np.empty_like(mu)
     total = mu + b
     low = np.maximum(np.floor(total - 8.5 * np.sqrt(total)), 0)
     high = np.ceil(total + 8.5 * np.sqrt(total) + 25)
     smooth = low - b > floor + 10 * sigma
     stride = np.where(smooth, np.maximum(np.floor(np.sqrt(total) / 4), 1), 1)
     terms = ((high - low) // stride).astype(int) + 1
-    few = np.flatnonzero(~many)
-    few = few[np.argsort(terms[few])]  # rays of a block share the longest sum
-    electronics = _Electronics(sigma, floor, float((low - b)[few].min(initial=0)))
-    while len(few):
-        block = max(1, TERMS // int(terms[few[min(len(few), BLOCK) - 1]]))
-        part, few = np.split(few, [min(block, BLOCK)])
+    left = np.argsort(terms)  # rays of a block share the longest sum
+    electronics = _Electronics(sigma, floor, float((low - b).min(initial=0)))
+    near = np.log(np.maximum(mu, floor))  # a value that f takes, lest its square cancel
+    while len(left):
+        block = max(1, TERMS // int(terms[left[min(len(left), BLOCK) - 1]]))
+        part, left = np.split(left, [min(block, BLOCK)])
         k = low[part, None] + stride[part, None] * np.arange(terms[part].max())
         weight = _poisson(k, total[part, None])
         weight /= weight.sum(1, keepdims=True)
-        first, second = electronics(k - b[part, None], np.log(mu[part, None]))
+        first, second = electronics(k - b[part, None], near[part, None])
         m = (weight * first).sum(1)
         mean[part], variance[part] = m, (weight * (second - 2 * m[:, None] * first)).sum(1) + m**2
-    return mean, variance
+    return mean + near - np.log(mu), variance
 
 
 def _by_series(mu: Array, b: Array, sigma: float) -> tuple[Array, Array]:
