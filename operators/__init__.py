@@ -24,12 +24,17 @@ if TYPE_CHECKING:
     from .dose import exposure as exposure
     from .dose import photons_per_ray as photons_per_ray
     from .dose import sinusoidal_modulation as sinusoidal_modulation
+    from .emission import Emission as Emission
     from .energy_integrating import EnergyIntegrating as EnergyIntegrating
     from .fbp_noise import fbp_variance as fbp_variance
+    from .feldkamp import fdk as fdk
+    from .feldkamp import fdk_by_slab as fdk_by_slab
     from .fourier import Fourier as Fourier
     from .geometry import FanBeam as FanBeam
     from .geometry import ParallelBeam as ParallelBeam
     from .gradient import Gradient as Gradient
+    from .helical import helical_fbp as helical_fbp
+    from .helical import helical_to_fan as helical_to_fan
     from .hounsfield import to_attenuation as to_attenuation
     from .hounsfield import to_hu as to_hu
     from .insertion import insert_dose_into_image as insert_dose_into_image
@@ -68,6 +73,7 @@ _EXPORTS = {
     "ConeBeam": "volume",
     "ConeVectors": "vectors",
     "DetectorBlur": "detector",
+    "Emission": "emission",
     "EnergyIntegrating": "energy_integrating",
     "FanBeam": "geometry",
     "Fourier": "fourier",
@@ -98,8 +104,12 @@ _EXPORTS = {
     "exposure": "dose",
     "fbp": "backprojection",
     "fbp_variance": "fbp_noise",
+    "fdk": "feldkamp",
+    "fdk_by_slab": "feldkamp",
     "focal_spot_blur": "detector",
     "gain_errors": "rings",
+    "helical_fbp": "helical",
+    "helical_to_fan": "helical",
     "i0_for_sigma": "water",
     "insert_dose_into_image": "insertion",
     "insert_into_counts": "insertion",

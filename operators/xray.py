@@ -18,12 +18,16 @@ from .backends.rays import ray_table
 from .base import LinearOperator
 from .geometry import FanBeam, Geometry, ParallelBeam, PlanarGeometry
 from .vectors import ConeVectors, ParallelVectors
-from .volume import ConeBeam, ParallelBeam3D, VolumeGeometry
+from .volume import ConeBeam, ParallelBeam3D
 
-BACKENDS = ("auto", "numba", "sparse", "astra")
-_PLANAR = {"numba": "joseph", "sparse": "sparse", "astra": "astra"}
-_VOLUME = {"numba": "joseph3d"}
-_PLANNED = ("triton", "tomosipo")
+_PLANAR = {"numba": "joseph", "sparse": "sparse", "astra": "astra", "triton": "triton_joseph"}
+_VOLUME = {
+    "numba": "joseph3d",
+    "astra": "astra_cuda",
+    "triton": "triton_joseph",
+    "tomosipo": "tomosipo",
+}
+BACKENDS = ("auto", *_PLANAR, "tomosipo")
 SMALL = 100_000  # matrix entries, 1.6 MB in float32, up to which "auto" considers a matrix on the CPU
 
 
@@ -40,10 +44,13 @@ class XRay(LinearOperator):
     geometry : ParallelBeam, FanBeam, ParallelBeam3D, ConeBeam, ParallelVectors or ConeVectors
     backend : "numba", both cores of a CPU, float32 and float64;
         "sparse", a remembered matrix, any device, up to 2 GiB;
-        "astra", float32, CPU or CUDA; fans by intersection lengths instead of Joseph's interpolation;
+        "astra", float32, CPU or CUDA, volumes on CUDA only; fans on the CPU by intersection lengths instead
+        of Joseph's interpolation; on CUDA its back projection only approximates A*;
+        "tomosipo", where it is installed: ASTRA on CUDA for 3-D scans with a flat detector;
+        "triton", CUDA, what "numba" computes; in 3-D detector columns along z;
         "auto", the fastest that fits: on a CPU "sparse" where a matrix of at most 100 000 entries (1.6 MB;
-        a 48² image and 20 views) beats "numba", else "numba"; on CUDA "astra" for what it can do, else
-        "sparse". The choice depends on the geometry, never on the batch.
+        a 48² image and 20 views) beats "numba", else "numba"; on CUDA "triton" for what it can do, else
+        "astra", else "sparse". The choice depends on the geometry, never on the batch.
 
     Raises
     ------
@@ -58,7 +65,7 @@ class XRay(LinearOperator):
                 f"got {type(geometry).__name__}"
             )
         _check_backend(backend)
-        modules = _PLANAR if isinstance(geometry, PlanarGeometry) else _VOLUME
+        modules = _modules(geometry)
         if backend != "auto" and backend not in modules:
             raise ValueError(
                 f"XRay backend: {backend!r} cannot do {type(geometry).__name__}, expected one of "
@@ -69,8 +76,12 @@ class XRay(LinearOperator):
 
     @property
     def adjoint_is_exact(self) -> bool:
-        """Whether A* is the transpose of A to rounding: not where ASTRA may run on CUDA."""
-        return self.backend in ("numba", "sparse") or not _astra_on_cuda()
+        """Whether A* is the transpose of A to rounding: not where ASTRA may run on CUDA; see `mismatch`."""
+        if self.backend == "tomosipo":
+            return False
+        if self.backend == "astra":
+            return not _astra_on_cuda() or _backend("astra_cuda").has_exact_adjoint(self.geometry)
+        return self.backend != "auto" or self._on_cuda(torch.float32) != "astra"
 
     def subset(self, views: slice | Iterable[int]) -> Self:
         """The operator of some of the views, for ordered subsets."""
@@ -86,24 +97,29 @@ class XRay(LinearOperator):
         if x.dtype not in (torch.float32, torch.float64):
             hint = "project x.real and x.imag" if x.is_complex() else "use x.float()"
             raise ValueError(f"{self!r} expects float32 or float64, got {x.dtype}: {hint}")
-        name = self.backend if self.backend != "auto" else self._fastest(x)
+        name = self.backend
+        if name == "auto":
+            name = self._on_cuda(x.dtype) if x.is_cuda else self._on_cpu()
         if name == "numba" and x.device.type != "cpu":
             raise ValueError(
                 f"XRay backend 'numba' runs on the CPU, got a tensor on {x.device}: "
                 "use backend='auto', or x.cpu()"
             )
-        modules = _PLANAR if isinstance(self.geometry, PlanarGeometry) else _VOLUME
-        return importlib.import_module(f".backends.{modules[name]}", __package__)
+        return _backend(_modules(self.geometry)[name])
 
-    def _fastest(self, x: Tensor) -> str:
-        if isinstance(self.geometry, VolumeGeometry):
-            return "numba"
-        if x.device.type == "cpu":
-            return "sparse" if _matrix_is_faster(self.geometry) else "numba"
+    def _on_cpu(self) -> str:
+        planar = isinstance(self.geometry, PlanarGeometry)
+        return "sparse" if planar and _matrix_is_faster(self.geometry) else "numba"
+
+    def _on_cuda(self, dtype: torch.dtype) -> str:
+        triton = _backend("triton_joseph")
+        if triton.available() and triton.supports(self.geometry):
+            return "triton"
+        planar = isinstance(self.geometry, PlanarGeometry)
         arc = isinstance(self.geometry, FanBeam) and self.geometry.detector == "arc"
-        return (
-            "astra" if x.is_cuda and x.dtype == torch.float32 and not arc and _astra_on_cuda() else "sparse"
-        )
+        if _astra_on_cuda() and dtype == torch.float32 and not arc:
+            return "astra"
+        return "sparse" if planar else "numba"
 
     @classmethod
     def examples(cls) -> list[Self]:
@@ -149,13 +165,17 @@ def _check_backend(backend: str) -> None:
     if backend in BACKENDS:
         return
     expected = ", ".join(map(repr, BACKENDS))
-    if backend in _PLANNED:
-        raise ValueError(
-            f"XRay backend: {backend!r} is not available in this version, expected one of {expected}"
-        )
     near = difflib.get_close_matches(str(backend), BACKENDS, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"XRay backend: expected one of {expected}, got {backend!r}{hint}")
+
+
+def _modules(geometry: Geometry) -> dict[str, str]:
+    return _PLANAR if isinstance(geometry, PlanarGeometry) else _VOLUME
+
+
+def _backend(module: str) -> Any:
+    return importlib.import_module(f".backends.{module}", __package__)
 
 
 @lru_cache(maxsize=32)
@@ -171,4 +191,4 @@ def _matrix_is_faster(geometry: PlanarGeometry) -> bool:
 def _astra_on_cuda() -> bool:
     if not torch.cuda.is_available() or importlib.util.find_spec("astra") is None:
         return False
-    return bool(importlib.import_module(".backends.astra", __package__).usable_on_cuda())
+    return bool(_backend("astra").usable_on_cuda())

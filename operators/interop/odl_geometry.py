@@ -2,7 +2,8 @@
 
 ODL's world is ours: at view angle θ the detector axis is (cos θ, sin θ) and the central ray (−sin θ, cos θ).
 Its arrays are not: an image is indexed (x, y) with y upwards, a volume (x, y, z), a panel (column, row);
-`image_for_odl` and `panel_for_odl` convert, `image_from_odl` and `panel_for_odl` convert back.
+`image_for_odl` and `panel_for_odl` convert, `image_from_odl` and `panel_for_odl` convert back. (ODL 1.0's own
+"astra_cpu" ray transform ignores the offset of a 2-D parallel detector; the geometry has it.)
 """
 
 from __future__ import annotations
@@ -118,15 +119,16 @@ def _measures(geometry: Any) -> tuple[list[float], list[float], str]:
     part = geometry.det_partition
     sizes, middle = list(part.cell_sides), list(part.mid_pt)
     radius = getattr(geometry, "det_curvature_radius", None)
+    reach = [max(abs(a), abs(b)) for a, b in zip(part.min_pt, part.max_pt, strict=True)]
     if radius is None:
-        return [neat(h) for h in sizes], [neat(m) for m in middle], "flat"
+        return [neat(h) for h in sizes], [neat(m, r) for m, r in zip(middle, reach, strict=True)], "flat"
     D = geometry.src_radius + geometry.det_radius
     if np.ndim(radius) or not np.isclose(radius, D, rtol=1e-9):
         raise ValueError(
             f"from_odl_geometry: expected a cylinder about the source, of radius {D:g} mm, got {radius}"
         )
-    sizes[0], middle[0] = sizes[0] * D, middle[0] * D
-    return [neat(h) for h in sizes], [neat(m) for m in middle], "arc"
+    sizes[0], middle[0], reach[0] = sizes[0] * D, middle[0] * D, reach[0] * D
+    return [neat(h) for h in sizes], [neat(m, r) for m, r in zip(middle, reach, strict=True)], "arc"
 
 
 def _planar(shape: tuple[int, ...], spacing: tuple[float, ...], geometry: Any) -> PlanarGeometry:
@@ -169,8 +171,9 @@ def _agrees(found: Geometry, geometry: Any) -> bool:
     if geometry.ndim == 2:
         pixels = np.stack([geometry.det_point_position(t, panel[0]) for t in views])
     else:
-        mesh = np.meshgrid(*(m.ravel() for m in panel), indexing="ij")
-        pixels = np.stack([geometry.det_point_position(t, mesh) for t in views]).swapaxes(1, 2)
+        mesh = [m.T.ravel() for m in np.meshgrid(*(m.ravel() for m in panel), indexing="ij")]
+        pixels = np.stack([geometry.det_point_position(np.full(len(mesh[0]), t), mesh) for t in views])
+        pixels = pixels.reshape(points.shape)
     if hasattr(geometry, "src_radius"):
         sources = np.stack([geometry.src_position(t) for t in views])
         away = pixels - sources.reshape(len(views), *(1,) * (pixels.ndim - 2), -1)

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .sets import UnpairedData as UnpairedData
     from .simulation import simulate as simulate
     from .simulation import simulate_ellipses as simulate_ellipses
+    from .simulation import simulate_ellipsoids as simulate_ellipsoids
     from .tiff import read_tiff as read_tiff
     from .volumes import Volume as Volume
     from .volumes import axial as axial
@@ -92,6 +93,7 @@ _EXPORTS = {
     "shepp_logan_ellipsoids": "ellipsoids",
     "simulate": "simulation",
     "simulate_ellipses": "simulation",
+    "simulate_ellipsoids": "simulation",
     "write_dicom": "dicom_write",
     "write_nifti": "nifti",
 }
