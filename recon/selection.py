@@ -5,7 +5,7 @@ All look at the residual r of A x_λ over its standard deviation, m real numbers
     discrepancy   ‖r‖²/m = 1
     GCV           (‖r‖²/m) / (1 − f/m)²       least, f the effective degrees of freedom
     SURE          (‖r‖² + 2 f)/m − 1          least, an unbiased estimate of the error of A x_λ
-    whiteness     Σ|R|⁴ / (Σ|R|²)² · m        least, R the Fourier transform of r: 2 for white noise, more else
+    whiteness     m Σ|R|⁴ / (Σ|R|²)²          least, R the Fourier transform of r; 2 for white noise
 """
 
 from __future__ import annotations
@@ -155,8 +155,8 @@ class _ByDivergence(_Least):
         d = trial.d
         if not isinstance(d, SquaredL2):
             raise ValueError(
-                f"weight={self.name!r} needs a Gaussian likelihood ('weighted' or 'unweighted'), got {d!r}; for "
-                "counts there are 'discrepancy' and 'whiteness'"
+                f"weight={self.name!r} needs a Gaussian likelihood ('weighted', 'unweighted'), got {d!r}; "
+                "for counts there are 'discrepancy' and 'whiteness'"
             )
         n, clean = len(trial.shape), trial.predict(x)
         root = torch.as_tensor(d.weight).sqrt()

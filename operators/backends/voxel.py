@@ -184,7 +184,7 @@ def _backproject_torch(q: Tensor, orbit: Orbit, x: Tensor) -> Tensor:
         taps, weights = _taps(orbit, v, q)
         flat = padded[:, v].flatten(1)
         for tap, weight in zip(taps, weights, strict=True):
-            x += weight * flat[:, tap]
+            x += weight * flat.index_select(1, tap.flatten()).unflatten(1, tap.shape)
     return x
 
 

@@ -6,12 +6,13 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
 
-from operators import XRay, fbp
+from operators import LinearOperator, XRay, fbp
+from operators.emission import Emission
 from operators.geometry import PlanarGeometry
 from operators.tensors import norm, real_dtype
 from priors import Box, Functional, NonNegative, SquaredL2
@@ -58,7 +59,7 @@ class Variational(Reconstructor):
     tolerance   an image stops when the solver's relative residual is at most this
     positive    x ≥ 0, for real images; complex ones are free
     likelihood  d: "unweighted" least squares with one σ per image, "weighted" with the variance of every
-                datum, "matching", the noise model's own for raw data, "poisson" or "shifted-poisson" of counts
+                datum, "matching", the noise model's own for raw data; "poisson", "shifted-poisson" of counts
     upper       x ≤ upper, unit of x, or None
     """
 
@@ -165,7 +166,11 @@ def is_scan(problem: Problem) -> bool:
 
 def start(problem: Problem) -> Tensor:
     """A filtered back projection for a 2-D X-ray transform, else a few steps of CGLS from zero."""
-    A, y = problem.A, problem.linear
+    A: LinearOperator = problem.A
+    y = problem.linear
+    if isinstance(A, Emission):
+        y = A.corrected(y)
+        A = A.xray
     if isinstance(A, XRay) and isinstance(A.geometry, PlanarGeometry):
         return fbp(A, y)
     return run(cgls(A, y, torch.zeros_like(A.adjoint(y))), 3)
@@ -183,5 +188,5 @@ def is_gaussian(d: Functional) -> bool:
 
 def bend(d: Functional, problem: Problem) -> Tensor:
     """The largest curvature of a Gaussian d, per image."""
-    weight = torch.as_tensor(d.weight).expand(problem.linear.shape)
+    weight = torch.as_tensor(cast(SquaredL2, d).weight).expand(problem.linear.shape)
     return weight.flatten(-len(problem.A.out_shape)).amax(-1)

@@ -12,8 +12,9 @@ from priors import Functional, HuberTV, SquaredL2
 from ..counts import TransmissionPoisson
 from ..fidelity import Likelihood
 from ..problem import Problem
-from ..solvers import Iterate, os_sqs, view_order
+from ..solvers import Iterate, os_sqs
 from ..solvers.sqs import Curvature
+from ..subsets import interleaved, subset_of, views_of
 from .base import Variational, Weight, pixel_size
 
 
@@ -69,15 +70,8 @@ class OSSQS(Variational):
         lower, upper = self.bounds(x)
         if lower is None and isinstance(d, TransmissionPoisson):
             raise ValueError("OSSQS positive: counts bend without bound below 0; use positive=True, or lbfgs")
-        subset = getattr(A, "subset", None)
-        if subset is None:
-            raise ValueError(
-                f"OSSQS needs an operator with views, A.subset(views); {A!r} has none: use HuberTotalVariation"
-            )
-        views = A.out_shape[0]
-        count = min(self.subsets, views)
-        chosen = [list(range(k, views, count)) for k in view_order(count)]
-        terms = [restricted(d, part, A.out_shape) @ subset(part) for part in chosen]
+        chosen = interleaved(A.out_shape[0], self.subsets)
+        terms = [restricted(d, views) @ subset_of(A, views) for views in chosen]
         return os_sqs(
             terms,
             self.penalty(problem, weight),
@@ -108,18 +102,14 @@ class PWLSHuber(OSSQS):
     default_likelihood: ClassVar[Likelihood] = "weighted"
 
 
-def restricted(d: Functional, views: list[int], shape: tuple[int, ...]) -> Functional:
+def restricted(d: Functional, views: list[int]) -> Functional:
     """The likelihood of some of the views; d is Gaussian or `TransmissionPoisson`."""
-
-    def part(value: Tensor | float) -> Tensor | float:
-        if not isinstance(value, Tensor) or value.ndim < len(shape) or value.shape[-len(shape)] == 1:
-            return value
-        return value[(..., views, *[slice(None)] * (len(shape) - 1))]
-
     if isinstance(d, SquaredL2):
-        return SquaredL2(part(d.target), part(d.weight), d.ndim)
+        target, weight = views_of(d.target, views, d.ndim), views_of(d.weight, views, d.ndim)
+        return SquaredL2(target, weight, d.ndim)
     if isinstance(d, TransmissionPoisson):
-        return TransmissionPoisson(part(d.y), part(d.i0), part(d.r), d.ndim)  # type: ignore[arg-type]
+        y, i0, r = (views_of(value, views, d.ndim) for value in (d.y, d.i0, d.r))
+        return TransmissionPoisson(y, i0, r, d.ndim)
     raise ValueError(
         f"OSSQS: expected a Gaussian or transmission likelihood, got {d!r}; for emission use OSEM"
     )
