@@ -86,6 +86,7 @@ _EXPORTS = {
     "SIRT": "iterative",
     "SinogramDenoisedFBP": "sinogram_denoising",
     "Tikhonov": "variational",
+    "TotalGeneralisedVariation": "variational",
     "TotalVariation": "variational",
     "WaveletReconstruction": "variational",
     "admm": "solvers",
