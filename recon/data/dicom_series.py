@@ -167,6 +167,7 @@ def _slices(path: Path, header: Any, uid: str) -> list[_Slice]:
                 f"{where}: ImageOrientationPatient {rows.ravel().tolist()} is not two unit vectors at right "
                 "angles"
             )
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)  # written with few digits
         dy, dx = _numbers(where, "PixelSpacing", spacing, 2)
         if dy <= 0 or dx <= 0:
             raise ValueError(f"{where}: PixelSpacing must be positive, got {dy} × {dx} mm")
