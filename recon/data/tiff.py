@@ -91,7 +91,7 @@ def _files(source: Source) -> Sequence[Path]:
     if not isinstance(source, str | Path):
         files = [Path(p) for p in source]
     elif Path(source).is_dir():
-        found = [p for p in Path(source).iterdir() if p.suffix.lower() in (".tif", ".tiff")]
+        found = [p for p in Path(source).glob("[!.]*") if p.suffix.lower() in (".tif", ".tiff")]
         files = sorted(found, key=lambda p: natural(p.name))
     else:
         files = [Path(source)]
