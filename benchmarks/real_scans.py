@@ -4,9 +4,9 @@
     python benchmarks/real_scans.py --quick                     # a simulated scan, seconds, nothing written
 
 Of every scan 10 % of the rays, drawn at random, are kept for the score and 10 % for the choice of λ. TV is
-fitted to the other 80 % by least squares (one σ), by weighted least squares and by the Poisson likelihood. The
-score is the deviance 2 Σ m − y + y ln(y/m) per ray of the counts y under the predicted mean m, in quanta; it is 1
-for a perfect model of Poisson counts. FBP sees the held-out rays interpolated along the detector. Writes
+fitted to the other 80 % by least squares (one σ), by weighted least squares and by the Poisson likelihood.
+The score is the deviance 2 Σ m − y + y ln(y/m) per ray of the counts y under the predicted mean m, in quanta;
+it is 1 for a perfect model of Poisson counts. FBP sees the held-out rays interpolated along the detector. Writes
 results/real_scans.*
 """
 
@@ -45,7 +45,7 @@ class Scan:
 
 
 def tooth(data: Path) -> Scan:
-    """Synchrotron scan of a tooth; the gain, counts a quantum, is the variance of the flats over their mean."""
+    """Synchrotron scan of a tooth; its gain, counts a quantum, is the variance of the flats over the mean."""
     raw = np.load(data / "raw_tooth_parallel.npz")
     dark = raw["dark"][0].mean(0)
     flat = raw["flat"][0] - dark
@@ -122,7 +122,7 @@ def deviance(scan: Scan, x: Tensor, rays: Tensor) -> float:
 
 
 def filtered(scan: Scan, fit: Tensor) -> Tensor:
-    """FBP (Hann, half the Nyquist frequency), rays that are not to be seen interpolated along the detector."""
+    """FBP (Hann, half the Nyquist frequency), with the unseen rays interpolated along the detector."""
     line = LowDose(scan.i0, floor=0.5).linearise(scan.counts)
     seen = torch.zeros(line.numel(), dtype=torch.bool)
     seen[fit] = True
