@@ -44,11 +44,15 @@ class Beam:
         n, m = len(self.energies), len(self.materials)
         for name, value in (("quanta", self.quanta), ("gain", self.gain), ("energies", self.energies)):
             array = np.asarray(value, dtype=np.float64)
-            if array.shape != (n,) or not (np.isfinite(array).all() and (array >= 0).all() and array.sum() > 0):
-                raise ValueError(f"Beam {name}: expected {n} finite numbers ≥ 0, one of them above, got {value}")
+            if array.shape != (n,) or not ((array >= 0).all() and 0 < array.sum() < np.inf):
+                raise ValueError(
+                    f"Beam {name}: expected {n} finite numbers ≥ 0, one of them above, got {value}"
+                )
             object.__setattr__(self, name, tuple(array.tolist()))
-        for name, value, shape in (("mu", self.mu, (m, n)), ("mu_reference", self.mu_reference, (m,))):
-            array = np.asarray(value, dtype=np.float64)
+        tables: tuple[tuple[str, Any, tuple[int, ...]], ...]
+        tables = ("mu", self.mu, (m, n)), ("mu_reference", self.mu_reference, (m,))
+        for name, table, shape in tables:
+            array = np.asarray(table, dtype=np.float64)
             if m == 0 or array.shape != shape or not (np.isfinite(array).all() and (array > 0).all()):
                 raise ValueError(
                     f"Beam {name} [1/mm]: expected positive numbers of shape {shape}, got {array.shape}"
@@ -113,7 +117,7 @@ class Beam:
         return p
 
     def slopes(self, paths: Tensor) -> Tensor:
-        """∂p/∂L_m = Σ_k μ_mk w_k e^(−…) / Σ_k w_k e^(−…), the beam's attenuation behind L, (materials, *any)."""
+        """∂p/∂L_m = Σ_k μ_mk w_k e^(−…) / Σ_k w_k e^(−…), attenuation behind L [1/mm], (materials, *any)."""
         self._check(paths)
         return _slopes(paths, _log_signal(paths, self.weights, self.mu), self.weights, self.mu)
 

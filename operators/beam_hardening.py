@@ -77,7 +77,7 @@ def water_correction(beam: Beam, longest: float = 500.0, degree: int = 5) -> Wat
     wanted = beam.mu_reference[0] * L
     scaled = (p / p[-1])[:, None] ** np.arange(1, degree + 1)
     fit = np.linalg.lstsq(scaled / wanted[:, None], np.ones_like(wanted), rcond=None)[0]
-    error, long = scaled @ fit - wanted, L >= min(20.0, longest)
+    error, long = scaled @ fit - wanted, min(20.0, longest) <= L
     coefficients = tuple((fit / p[-1] ** np.arange(1, degree + 1)).tolist())
     found = WaterCorrection(
         coefficients,

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from .beam import Beam
-from .noise import NoiseModel, Value, _like, image_seeds
+from .noise_model import NoiseModel, Value, _like, image_seeds
 
 
 class EnergyIntegrating(NoiseModel):
     """y = Σ_k (g_k/ε) Poisson(I₀ q_k exp(−Σ_m μ_mk L_m)) + Poisson(b) + N(0, σₑ²), in effective quanta.
 
     A photon of energy k adds its gain g_k to the signal (Whiting et al., Med. Phys. 33 (2006)); q_k are the
-    fractions of the open beam's photons. The unit ε = Σ q g² / Σ q g makes the variance of the open beam equal
-    to its mean, so it counts `blank` = I₀ (Σ q g)² / Σ q g² effective quanta; behind an object, where harder
-    photons are left, the variance is a little above the mean. With gain 1 it counts photons.
+    fractions of the open beam's photons. The unit ε = Σ q g² / Σ q g makes the variance of the open beam
+    equal to its mean, so it counts `blank` = I₀ (Σ q g)² / Σ q g² effective quanta; behind an object, where
+    harder photons are left, the variance is a little above the mean. With gain 1 it counts photons.
 
     Clean data are either of two, and `linearise` brings raw data back to the same:
 
@@ -75,7 +75,13 @@ class EnergyIntegrating(NoiseModel):
         squares = tuple((g**2 * q).tolist())
         # the same beam seen by a detector that adds squares: its signal is the variance
         self._squared = Beam(
-            beam.energies, squares, (1.0,) * len(q), beam.mu, beam.mu_reference, beam.reference, beam.materials
+            beam.energies,
+            squares,
+            (1.0,) * len(q),
+            beam.mu,
+            beam.mu_reference,
+            beam.reference,
+            beam.materials,
         )
 
     @property
@@ -102,7 +108,9 @@ class EnergyIntegrating(NoiseModel):
         """
         self._check_finite("paths", paths)
         batch = paths.shape[1 : paths.ndim - self.data_ndim]
-        images = paths.cpu().double().flatten(1, -self.data_ndim - 1) if batch else paths.cpu().double()[:, None]
+        images = (
+            paths.cpu().double().flatten(1, -self.data_ndim - 1) if batch else paths.cpu().double()[:, None]
+        )
         y = torch.empty(images.shape[1:], dtype=torch.float64)
         for i, image_seed in enumerate(image_seeds(seed, images.shape[1])):
             generator = torch.Generator().manual_seed(image_seed)
@@ -133,7 +141,7 @@ class EnergyIntegrating(NoiseModel):
         return first * (self.beam.mu_reference[0] / self.beam.slopes(self.beam.alone(L))[0]) ** 2
 
     def average(self, clean: Tensor) -> Tensor:
-        """Sub-bins add up their intensities; the mean of −ln or, corrected, the line integral it stands for."""
+        """Sub-bins add up their intensities; the −ln of it, corrected if `correct`."""
         p = self._poly(clean) if self.correct else clean
         mean = math.log(p.shape[-1]) - torch.logsumexp(-p, -1)
         return self.beam.mu_reference[0] * self.beam.path(mean) if self.correct else mean

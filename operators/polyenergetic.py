@@ -34,7 +34,7 @@ class Polyenergetic(Operator):
             raise ValueError(f"Polyenergetic A: expected a linear operator, as XRay, got {type(A).__name__}")
         if len(beam.materials) not in (1, 2):
             raise ValueError(
-                f"Polyenergetic beam: an image is split into 1 or 2 materials, got {', '.join(beam.materials)}"
+                f"Polyenergetic beam: expected 1 or 2 materials, got {', '.join(beam.materials)}"
             )
         self.A, self.beam, self.ramp = A, beam, check_ramp(ramp)
         self.in_shape, self.out_shape = A.in_shape, A.out_shape
@@ -43,7 +43,8 @@ class Polyenergetic(Operator):
         """s_m(x), each material's share of every pixel, (materials, *x.shape)."""
         if len(self.beam.materials) == 1:
             return x[None] / self.beam.mu_reference[0]
-        return torch.stack(split_materials(x, *self.beam.mu_reference, ramp=self.ramp))
+        water, bone = self.beam.mu_reference
+        return torch.stack(split_materials(x, water, bone, self.ramp))
 
     def paths(self, x: Tensor) -> Tensor:
         """A s_m(x), each material's length on every ray [mm], (materials, *batch, *out_shape)."""
@@ -62,7 +63,8 @@ class Polyenergetic(Operator):
         if len(self.beam.materials) == 1:
             pixels = torch.full_like(x, 1 / self.beam.mu_reference[0])[None]
         else:
-            pixels = torch.stack(split_slopes(x, *self.beam.mu_reference, ramp=self.ramp))
+            water, bone = self.beam.mu_reference
+            pixels = torch.stack(split_slopes(x, water, bone, self.ramp))
         return WeightedProjections(self.A, pixels, self.beam.slopes(self.paths(x)))
 
     @classmethod

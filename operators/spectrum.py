@@ -36,7 +36,7 @@ class Spectrum:
         E, phi = (np.asarray(v, dtype=np.float64) for v in (self.energies, self.fluence))
         if E.ndim != 1 or E.size == 0 or E.shape != phi.shape:
             raise ValueError(
-                f"Spectrum: expected as many energies as fluences, one at least, got {E.shape} and {phi.shape}"
+                f"Spectrum: expected one fluence for each of the energies, got {E.shape} and {phi.shape}"
             )
         if not (np.isfinite(E).all() and (np.diff(E) > 0).all() and E[0] >= LOWEST and E[-1] <= HIGHEST):
             raise ValueError(

@@ -47,7 +47,7 @@ def difference_of_gaussians(
     bandwidth: float = 1.67,
     count: int = 10,
 ) -> Tensor:
-    """C_j(ρ) = exp(−½ (ρ/(Q σ_j))²) − exp(−½ (ρ/σ_j)²), σ_j = σ₀ α^j, j = 1 … count: radial bands of frequency.
+    """C_j(ρ) = exp(−½ (ρ/(Q σ_j))²) − exp(−½ (ρ/σ_j)²), σ_j = σ₀ α^j, j = 1 … count: radial bands.
 
     Abbey and Barrett, J. Opt. Soc. Am. A 18 (2001); `**DENSE`, the default, or `**SPARSE`.
 
@@ -73,7 +73,12 @@ def difference_of_gaussians(
 
 def gabor(
     shape: Sequence[int],
-    bands: Sequence[tuple[float, float]] = ((1 / 64, 1 / 32), (1 / 32, 1 / 16), (1 / 16, 1 / 8), (1 / 8, 1 / 4)),
+    bands: Sequence[tuple[float, float]] = (
+        (1 / 64, 1 / 32),
+        (1 / 32, 1 / 16),
+        (1 / 16, 1 / 8),
+        (1 / 8, 1 / 4),
+    ),
     orientations: int = 5,
     phases: Sequence[float] = (0.0, math.pi / 2),
 ) -> Tensor:
@@ -82,8 +87,8 @@ def gabor(
     Eckstein and Whiting, J. Opt. Soc. Am. A 13 (1996); as used for CT by Yu et al., Med. Phys. 40 (2013).
 
     shape : (ny, nx) of the regions
-    bands : pass bands (f₁, f₂) [cycles per pixel]; f is their middle, ω = 4 ln2 / (π (f₂ − f₁)) gives the band
-        its full width at half maximum
+    bands : pass bands (f₁, f₂) [cycles per pixel]; f is their middle, ω = 4 ln2 / (π (f₂ − f₁)) gives the
+        band its full width at half maximum
     orientations : θ = kπ/orientations
     phases : β [rad]
 

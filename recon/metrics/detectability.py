@@ -15,7 +15,7 @@ from .rois import positive, radial_frequency, real_images
 Curve = Callable[[Tensor], Tensor]
 
 
-def detectability(
+def d_prime(
     signal: Tensor,
     noise_power: NoisePower | Tensor | Curve,
     pixel_size: float,
@@ -45,8 +45,8 @@ def detectability(
 
     Returns (*batch,), float64.
     """
-    positive("detectability pixel_size [mm]", pixel_size)
-    signal = real_images("detectability signal", signal)
+    positive("d_prime pixel_size [mm]", pixel_size)
+    signal = real_images("d_prime signal", signal)
     frequency = radial_frequency(signal.shape[-2:], pixel_size)
     nps = _noise(noise_power, frequency, pixel_size)
     spectrum = torch.fft.fftshift(torch.fft.fft2(signal), (-2, -1)).abs() ** 2 * pixel_size**4
@@ -54,21 +54,21 @@ def detectability(
         spectrum = spectrum * transfer(frequency) ** 2
     cell = 1 / (frequency.numel() * pixel_size**2)
     if eye is not None and observer != "npwe":
-        raise ValueError(f"detectability eye: only observer='npwe' has one, got observer={observer!r}")
+        raise ValueError(f"d_prime eye: only observer='npwe' has one, got observer={observer!r}")
     if observer == "ideal":
         if bool((nps == 0).any()):
             raise ValueError(
-                "detectability noise_power: the ideal observer expects positive values, got zeros (such as f = 0 "
-                "of detrended regions); give a smooth model, as noise_power(...).radial()"
+                "d_prime noise_power: the ideal observer expects positive values, got zeros (such as f = 0 "
+                "of detrended regions); give a smooth model, as noise_power_spectrum(...).radial()"
             )
         return (cell * (spectrum / nps).sum((-2, -1))).sqrt()
     if observer not in ("npw", "npwe"):
-        raise ValueError(f"detectability observer: expected 'ideal', 'npw' or 'npwe', got {observer!r}")
+        raise ValueError(f"d_prime observer: expected 'ideal', 'npw' or 'npwe', got {observer!r}")
     seen = (eye or eye_filter)(frequency) ** 2 if observer == "npwe" else torch.ones_like(frequency)
     passed, noise = (spectrum * seen).sum((-2, -1)), (spectrum * seen**2 * nps).sum((-2, -1))
-    d_prime = math.sqrt(cell) * passed / noise.sqrt()
+    found = math.sqrt(cell) * passed / noise.sqrt()
     # no signal, no detectability
-    return torch.where(passed > 0, d_prime, 0.0)
+    return torch.where(passed > 0, found, 0.0)
 
 
 def eye_filter(frequency: Tensor, viewing_distance: float = 500.0, magnification: float = 1.0) -> Tensor:
@@ -104,18 +104,18 @@ def _noise(noise_power: NoisePower | Tensor | Curve, frequency: Tensor, pixel_si
     if isinstance(noise_power, NoisePower):
         if abs(noise_power.pixel_size - pixel_size) > 1e-9 * pixel_size:
             raise ValueError(
-                f"detectability noise_power: measured with pixels of {noise_power.pixel_size:g} mm, the signal "
+                f"d_prime noise_power: measured with pixels of {noise_power.pixel_size:g} mm, the signal "
                 f"has {pixel_size:g} mm; give noise_power.radial()"
             )
         nps = noise_power.nps
     else:
         nps = noise_power if isinstance(noise_power, Tensor) else noise_power(frequency)
-    nps = real_images("detectability noise_power", nps)
+    nps = real_images("d_prime noise_power", nps)
     if nps.shape != frequency.shape:
         raise ValueError(
-            f"detectability noise_power: expected the signal's grid {tuple(frequency.shape)}, got "
-            f"{tuple(nps.shape)}; give noise_power(...).radial(), which fits every grid"
+            f"d_prime noise_power: expected the signal's grid {tuple(frequency.shape)}, got "
+            f"{tuple(nps.shape)}; give noise_power_spectrum(...).radial(), which fits every grid"
         )
     if bool((nps < 0).any()) or not bool((nps > 0).any()):
-        raise ValueError("detectability noise_power: expected non-negative values, some of them positive")
+        raise ValueError("d_prime noise_power: expected non-negative values, some of them positive")
     return nps

@@ -109,7 +109,7 @@ class NoisePower:
         return RadialNoisePower(frequency[inside] @ member, self.spectra[:, inside] @ member, self.degrees)
 
 
-def noise_power(rois: Tensor, pixel_size: float, detrend: Detrend = "quadratic") -> NoisePower:
+def noise_power_spectrum(rois: Tensor, pixel_size: float, detrend: Detrend = "quadratic") -> NoisePower:
     """NPS(f) = h²/(ny nx) · mean over regions |DFT(region − trend)|² [unit² mm²].
 
     Siewerdsen, Cunningham, Jaffray, Med. Phys. 29 (2002); ICRU report 87 (2012). Its integral over f is the
@@ -123,13 +123,14 @@ def noise_power(rois: Tensor, pixel_size: float, detrend: Detrend = "quadratic")
         also takes 6 of ny·nx degrees of freedom of the noise; "mean": the mean of each region; "repeats": the
         mean over R repeats of the same scan, times √(R/(R − 1)), which for two of them is (a − b)/√2
     """
-    positive("noise_power pixel_size [mm]", pixel_size)
-    x = real_images("noise_power rois", rois, least=3)
+    positive("noise_power_spectrum pixel_size [mm]", pixel_size)
+    x = real_images("noise_power_spectrum rois", rois, least=3)
     degrees = math.prod(x.shape[:-2])
     if detrend == "repeats":
         if x.ndim != 4 or len(x) < 2:
             raise ValueError(
-                f"noise_power rois: detrend='repeats' expects (repeats ≥ 2, n, ny, nx), got {tuple(x.shape)}"
+                f"noise_power_spectrum rois: detrend='repeats' expects (repeats ≥ 2, n, ny, nx), got "
+                f"{tuple(x.shape)}"
             )
         repeats = len(x)
         x = (x - x.mean(0)) * math.sqrt(repeats / (repeats - 1))
@@ -139,7 +140,9 @@ def noise_power(rois: Tensor, pixel_size: float, detrend: Detrend = "quadratic")
         flat = x.flatten(-2)
         x = (flat - (flat @ basis) @ basis.T).unflatten(-1, x.shape[-2:])
     else:
-        raise ValueError(f"noise_power detrend: expected 'quadratic', 'mean' or 'repeats', got {detrend!r}")
+        raise ValueError(
+            f"noise_power_spectrum detrend: expected 'quadratic', 'mean' or 'repeats', got {detrend!r}"
+        )
     x = x.reshape(-1, *x.shape[-2:])
     spectra = torch.fft.fftshift(torch.fft.fft2(x), (-2, -1)).abs() ** 2 * pixel_size**2 / x[0].numel()
     return NoisePower(spectra, float(pixel_size), degrees)
@@ -157,13 +160,15 @@ def interpolated(at: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 def _polynomials(shape: tuple[int, ...], order: int) -> Tensor:
     """Orthonormal columns that span the polynomials up to `order`: (ny·nx, terms)."""
-    y, x = (torch.linspace(-1, 1, n, dtype=torch.float64) if n > 1 else torch.zeros(1).double() for n in shape)
+    y, x = (
+        torch.linspace(-1, 1, n, dtype=torch.float64) if n > 1 else torch.zeros(1).double() for n in shape
+    )
     terms = [
         (y[:, None] ** i * x[None] ** j).flatten() for i in range(order + 1) for j in range(order + 1 - i)
     ]
     if len(terms) >= math.prod(shape):
         raise ValueError(
-            f"noise_power rois: a trend of {len(terms)} terms leaves no noise in {tuple(shape)} pixels"
+            f"noise_power_spectrum rois: a trend of {len(terms)} terms leaves no noise in {shape} pixels"
         )
     return torch.linalg.qr(torch.stack(terms, -1))[0]
 

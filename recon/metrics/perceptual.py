@@ -1,4 +1,4 @@
-"""Similarity as the eye is thought to see it: MS-SSIM, UQI, VIFp, HaarPSI. In float64, one value per image."""
+"""Similarity as the eye is thought to see it: MS-SSIM, UQI, VIFp, HaarPSI. All in float64."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def ms_ssim(
 ) -> Tensor:
     """Π_j c_j^(w_j) · l_M^(w_M), c_j the mean contrast–structure of SSIM at scale j, l_M c_M its mean SSIM.
 
-    Wang, Simoncelli, Bovik, Asilomar 2003: Gaussian window of 11 × 11 pixels, σ = 1.5, five scales a factor of
-    two apart by 2 × 2 means (an odd side is mirrored at its end). A negative c_j counts as 0.
+    Wang, Simoncelli, Bovik, Asilomar 2003: Gaussian window of 11 × 11 pixels, σ = 1.5, five scales a factor
+    of two apart by 2 × 2 means (an odd side is mirrored at its end). A negative c_j counts as 0.
 
     image, truth : (*batch, ny, nx), real; with five scales at least 161 pixels a side
     data_range : a number or one per image, never guessed
@@ -53,9 +53,9 @@ def ms_ssim(
 def uqi(image: Tensor, truth: Tensor, *, mask: Tensor | None = None, window: int = 8) -> Tensor:
     """Mean of 4 σₓₜ μₓ μₜ / ((σₓ² + σₜ²)(μₓ² + μₜ²)) over all windows: SSIM without constants.
 
-    Wang and Bovik, IEEE Signal Process. Lett. 9 (2002): uniform windows of 8 × 8 pixels, one a pixel. A window
-    flat in both images has its luminance part 2 μₓ μₜ / (μₓ² + μₜ²), one that is zero in both has 1; flat is
-    a variance below 1e-12 of the square.
+    Wang and Bovik, IEEE Signal Process. Lett. 9 (2002): uniform windows of 8 × 8 pixels, one a pixel. A
+    window flat in both images has its luminance part 2 μₓ μₜ / (μₓ² + μₜ²), one that is zero in both has 1;
+    flat is a variance below 1e-12 of the square.
 
     image, truth : (*batch, ny, nx), real
     mask : windows count by the pixel after their middle; broadcasts to the images
@@ -91,8 +91,8 @@ def vifp(image: Tensor, truth: Tensor, *, data_range: Range | None, noise: float
 
     Sheikh and Bovik, IEEE Trans. Image Process. 15 (2006), in their pixel-domain form (hence the p): Gaussian
     windows of 17, 9, 5 and 3 pixels, σ a fifth of that, every coarser scale filtered with its own window and
-    halved; g = σₓₜ/σₜ², σᵥ² = σₓ² − g σₓₜ, where g < 0 counts as 0. 1 for equal images; more contrast than the truth
-    may exceed 1; not symmetric. NaN for a truth without any structure.
+    halved; g = σₓₜ/σₜ², σᵥ² = σₓ² − g σₓₜ, where g < 0 counts as 0. 1 for equal images; more contrast than
+    the truth may exceed 1; not symmetric. NaN for a truth without any structure.
 
     image, truth : (*batch, ny, nx), real, at least 41 pixels a side
     data_range : what is stretched to 255, the scale of σₙ²; a number or one per image, never guessed
@@ -123,13 +123,13 @@ def vifp(image: Tensor, truth: Tensor, *, data_range: Range | None, noise: float
 def haarpsi(
     image: Tensor, truth: Tensor, *, data_range: Range | None, c: float = 30.0, alpha: float = 4.2
 ) -> Tensor:
-    """(l⁻¹(Σ l(S) w / Σ w))², l(s) = 1/(1 + e^(−αs)): similarity S of fine Haar details, weighted by coarse ones.
+    """(l⁻¹(Σ l(S) w / Σ w))², l(s) = 1/(1 + e^(−αs)): similarity S of fine Haar details, coarse ones as w.
 
         S = ½ Σ_{j=1,2} (2 aⱼ bⱼ + C)/(aⱼ² + bⱼ² + C),   w = max(a₃, b₃)
 
     with a, b the moduli of the Haar details of both images at scale j, horizontal and vertical. Reisenhofer,
-    Bosse, Kutyniok, Wiegand, Signal Process. Image Commun. 61 (2018), for grey images, with 2 × 2 means first,
-    zeros beyond the border. 1 for equal images, and defined as 1 where neither has coarse details.
+    Bosse, Kutyniok, Wiegand, Signal Process. Image Commun. 61 (2018), for grey images, with 2 × 2 means
+    first, zeros beyond the border. 1 for equal images, and defined as 1 where neither has coarse details.
 
     image, truth : (*batch, ny, nx), real, at least 16 pixels a side, from 0 up to data_range
     data_range : what is stretched to 255, the scale of C; a number or one per image, never guessed
@@ -142,18 +142,14 @@ def haarpsi(
         raise ValueError(f"haarpsi: expected at least 16 pixels a side, got {tuple(image.shape[-2:])}")
     peak = _range("haarpsi", data_range, image).reshape(-1, 1, 1, 1)
     # a pixel beyond an odd side is zero but counts in the mean of four, as in the authors' code
-    x, t = (
-        F.avg_pool2d(F.pad(255 / peak * a, (0, a.shape[-1] % 2, 0, a.shape[-2] % 2)), 2) for a in (x, t)
-    )
+    x, t = (F.avg_pool2d(F.pad(255 / peak * a, (0, a.shape[-1] % 2, 0, a.shape[-2] % 2)), 2) for a in (x, t))
     above = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     below = torch.zeros_like(above)
     for axis in (-2, -1):
         a, b = ([_haar(v, 2**j, axis).abs() for j in (1, 2, 3)] for v in (x, t))
-        similar = [
-            (2 * p * q + c) / (p**2 + q**2 + c) for p, q in zip(a[:2], b[:2], strict=True)
-        ]
+        similar = [(2 * p * q + c) / (p**2 + q**2 + c) for p, q in zip(a[:2], b[:2], strict=True)]
         weight = torch.maximum(a[2], b[2])
-        above = above + (torch.sigmoid(alpha * sum(similar) / 2) * weight).sum((-3, -2, -1))
+        above = above + (torch.sigmoid(alpha / 2 * (similar[0] + similar[1])) * weight).sum((-3, -2, -1))
         below = below + weight.sum((-3, -2, -1))
     perfect = torch.sigmoid(torch.tensor(alpha, dtype=torch.float64))
     mean = torch.where(below > 0, above / torch.where(below > 0, below, 1.0), perfect.to(below))
@@ -164,7 +160,8 @@ def _pair(name: str, image: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, torc
     """Both as (images, 1, ny, nx) in float64, and the batch."""
     if image.shape != truth.shape or image.ndim < 2:
         raise ValueError(
-            f"{name}: expected equal shapes (*batch, ny, nx), got {tuple(image.shape)} and {tuple(truth.shape)}"
+            f"{name}: expected equal shapes (*batch, ny, nx), got {tuple(image.shape)} and "
+            f"{tuple(truth.shape)}"
         )
     for a in (image, truth):
         if not a.is_floating_point():
@@ -194,7 +191,7 @@ def _halved(a: Tensor) -> Tensor:
 
 
 def _haar(a: Tensor, size: int, axis: int) -> Tensor:
-    """Σ of the first minus Σ of the second half of size × size pixels along `axis`, over size; zeros outside."""
+    """First half minus second half summed, of size × size pixels along `axis`, over size; zeros outside."""
     kernel = torch.full((1, 1, size, size), 1 / size, dtype=a.dtype, device=a.device)
     kernel.narrow(axis, size // 2, size // 2).neg_()
     before, after = size // 2 - 1, size // 2

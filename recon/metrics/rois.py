@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def cut(image: Tensor, centres: Sequence[tuple[float, float]], size: int, pixel_size: float) -> Tensor:
-    """Squares of `size` pixels around the pixels nearest to `centres`: (*batch, ny, nx) -> (*batch, n, size, size).
+    """Squares around the pixels nearest to `centres`: (*batch, ny, nx) -> (*batch, n, size, size).
 
     image : (*batch, ny, nx), real
     centres : (x, y) from the middle of the image, y upwards as in `Ellipse` [mm]
@@ -31,15 +31,15 @@ def cut(image: Tensor, centres: Sequence[tuple[float, float]], size: int, pixel_
         column = math.floor((nx - 1) / 2 + x / pixel_size + 0.5) - size // 2
         if min(row, column) < 0 or row + size > ny or column + size > nx:
             raise ValueError(
-                f"cut centres: a square of {size} pixels at ({x:g}, {y:g}) mm leaves the image of {ny} × {nx} "
-                f"pixels of {pixel_size:g} mm; move it or make it smaller"
+                f"cut centres: a square of {size} pixels at ({x:g}, {y:g}) mm leaves the image of "
+                f"{ny} × {nx} pixels of {pixel_size:g} mm; move it or make it smaller"
             )
         squares.append(image[..., row : row + size, column : column + size])
     return torch.stack(squares, -3)
 
 
 def distances(shape: Sequence[int], pixel_size: float, centre: tuple[float, float] = (0.0, 0.0)) -> Tensor:
-    """Distance of every pixel's middle from `centre` (x, y), y upwards from the middle [mm]: (ny, nx), float64."""
+    """Distance of every pixel from `centre` (x, y), y upwards from the middle [mm]: (ny, nx), float64."""
     ny, nx = shape
     y = ((ny - 1) / 2 - torch.arange(ny, dtype=torch.float64)) * pixel_size - centre[1]
     x = (torch.arange(nx, dtype=torch.float64) - (nx - 1) / 2) * pixel_size - centre[0]

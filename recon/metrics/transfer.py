@@ -21,8 +21,8 @@ class Transfer:
     frequency : [1/mm], (k,), from 0 to Nyquist's of the pixels
     transfer : (k,)
     contrast : height of the edge, or sum over the point [unit, or unit mm²]
-    contrast_to_noise : |contrast| over its standard error within what was averaged; below some 15 the curve is
-        not to be trusted (Richard et al., Med. Phys. 39 (2012)); inf where the noise is not known
+    contrast_to_noise : |contrast| over its standard error within what was averaged; below some 15 the curve
+        is not to be trusted (Richard et al., Med. Phys. 39 (2012)); inf where the noise is not known
     """
 
     frequency: Tensor
@@ -62,10 +62,10 @@ def task_transfer(
     """TTF = |F[d/dr ESF(r)]| of the edge of a disc, ESF the mean over its circumference and over the batch.
 
     Richard, Husarik, Yadava, Murphy, Samei, Med. Phys. 39 (2012) 4115. Pixels are sorted by their distance r
-    from the centre into bins of a tenth of a pixel; the derivative is tapered (Tukey, flat over the inner half
-    of `reach`); the bins' own transfer, sinc², is divided out. A disc is taken for a straight edge: with a
-    radius of a few blur widths that is exact to a per cent. A non-linear method has one TTF per contrast and
-    dose, so average repeats of the same scan: those are the batch.
+    from the centre into bins of a tenth of a pixel; the derivative is tapered (Tukey, flat over the inner
+    half of `reach`); the bins' own transfer, sinc², is divided out. A disc is taken for a straight edge:
+    with a radius of a few blur widths that is exact to a per cent. A non-linear method has one TTF per
+    contrast and dose, so average repeats of the same scan: those are the batch.
 
     Parameters
     ----------
@@ -87,9 +87,7 @@ def task_transfer(
             f"{name} reach [mm]: expected from 4 pixels ({4 * pixel_size:g}) to the radius ({radius:g}), got "
             f"{reach:g}; the disc may be too small for its pixels"
         )
-    border = min(
-        side * pixel_size / 2 - abs(c) for side, c in zip(images.shape[:0:-1], centre, strict=True)
-    )
+    border = min(side * pixel_size / 2 - abs(c) for side, c in zip(images.shape[:0:-1], centre, strict=True))
     if radius + reach > border:
         raise ValueError(
             f"{name}: the circle of radius + reach = {radius + reach:g} mm around {centre} leaves the image"
@@ -122,7 +120,7 @@ def task_transfer(
 def point_transfer(
     image: Tensor, pixel_size: float, centre: tuple[float, float] = (0.0, 0.0), size: int = 33
 ) -> Transfer:
-    """MTF = |F[PSF]| / F[PSF](0), the mean over rings of frequency, of a point or a thin wire across the slice.
+    """MTF = |F[PSF]| / F[PSF](0), the mean over rings of frequency, of a point or a thin wire.
 
     Boone, Med. Phys. 28 (2001). A square around the point, its background (the mean of its border) taken off;
     the batch is averaged. The wire's own width is not divided out: keep it below a third of a pixel.
@@ -156,9 +154,7 @@ def point_transfer(
     if total == 0:
         raise ValueError(f"point_transfer: there is nothing at {centre}")
     noise = float(background.std()) * size
-    return Transfer(
-        where, mean / mean[0], total * pixel_size**2, abs(total) / noise if noise else math.inf
-    )
+    return Transfer(where, mean / mean[0], total * pixel_size**2, abs(total) / noise if noise else math.inf)
 
 
 def transfer_error(transfers: list[Transfer], level: float = 0.5) -> float:

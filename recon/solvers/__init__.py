@@ -15,6 +15,10 @@ from .iterate import run as run
 from .iterate import trace as trace
 from .lbfgs import lbfgs as lbfgs
 from .lsqr import lsqr as lsqr
+from .nonlinear import Misfit as Misfit
+from .nonlinear import gauss_newton as gauss_newton
+from .nonlinear import levenberg_marquardt as levenberg_marquardt
+from .nonlinear import nonlinear_gradient as nonlinear_gradient
 from .primal_dual import pdhg as pdhg
 from .splitting import admm as admm
 from .splitting import douglas_rachford as douglas_rachford
