@@ -128,8 +128,8 @@ def insert_dose_into_image(
     lowest = float(hu.min()) if hu.numel() else 0.0
     if not lowest > PADDING:  # also NaN
         raise ValueError(
-            f"insert_dose_into_image hu: expected finite values above {PADDING:g} HU, got {lowest:g}; set the "
-            "padding of a DICOM to −1000, with hu.clamp(min=-1000)"
+            f"insert_dose_into_image hu: expected finite values above {PADDING:g} HU, got {lowest:g}; "
+            "set the padding of a DICOM to −1000, with hu.clamp(min=-1000)"
         )
     # not clipped at vacuum: the noise of air would all turn positive and dim the rays
     p = A(to_attenuation(hu, mu_water))
