@@ -16,11 +16,52 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from .checks import check_angles, check_count, check_finite, check_positive, check_sequence
+
 Rays = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
-@dataclass(frozen=True)
 class Geometry(ABC):
+    """What every scan has: a grid of pixels or voxels, views, and a detector.
+
+    Frozen values: `PlanarGeometry` in two dimensions, `operators.volume.VolumeGeometry` in three.
+    """
+
+    @property
+    @abstractmethod
+    def in_shape(self) -> tuple[int, ...]:
+        """Shape of the image or volume."""
+
+    @property
+    @abstractmethod
+    def out_shape(self) -> tuple[int, ...]:
+        """Shape of the projections, views first."""
+
+    @property
+    @abstractmethod
+    def spacing(self) -> tuple[float, ...]:
+        """Distance of neighbouring samples along each dimension of the image [mm]."""
+
+    @property
+    def views(self) -> int:
+        """Number of views."""
+        return self.out_shape[0]
+
+    @abstractmethod
+    def rays(self) -> Rays:
+        """A point [mm] on every ray and its unit direction, (*out_shape, 2 or 3) as (x, y) or (x, y, z)."""
+
+    @abstractmethod
+    def subset(self, views: slice | Iterable[int]) -> Self:
+        """The same scanner with some of its views."""
+
+    def _set(self, **values: Any) -> None:
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
+
+
+@dataclass(frozen=True)
+class PlanarGeometry(Geometry):
     """What every 2-D scan has: an image grid, view angles and a row of detector bins.
 
     Parameters
@@ -42,31 +83,35 @@ class Geometry(ABC):
     def __post_init__(self) -> None:
         name = type(self).__name__
         shape = tuple(
-            _count(f"{name} image_shape", n) for n in _sequence(f"{name} image_shape", self.image_shape)
+            check_count(f"{name} image_shape", n)
+            for n in check_sequence(f"{name} image_shape", self.image_shape)
         )
         if len(shape) != 2:
             raise ValueError(f"{name} image_shape: expected (ny, nx), got {self.image_shape!r}")
         self._set(
             image_shape=shape,
-            pixel_size=_positive(f"{name} pixel_size [mm]", self.pixel_size),
-            angles=_angles(f"{name} angles [rad]", self.angles),
-            n_bins=_count(f"{name} n_bins", self.n_bins),
-            bin_size=_positive(f"{name} bin_size [mm]", self.bin_size),
+            pixel_size=check_positive(f"{name} pixel_size [mm]", self.pixel_size),
+            angles=check_angles(f"{name} angles [rad]", self.angles),
+            n_bins=check_count(f"{name} n_bins", self.n_bins),
+            bin_size=check_positive(f"{name} bin_size [mm]", self.bin_size),
         )
 
-    def _set(self, **values: Any) -> None:
-        for key, value in values.items():
-            object.__setattr__(self, key, value)
+    @property
+    def in_shape(self) -> tuple[int, int]:
+        return self.image_shape
 
     @property
-    def views(self) -> int:
-        """Number of view angles."""
-        return len(self.angles)
+    def out_shape(self) -> tuple[int, int]:
+        return self.sinogram_shape
+
+    @property
+    def spacing(self) -> tuple[float, float]:
+        return self.pixel_size, self.pixel_size
 
     @property
     def sinogram_shape(self) -> tuple[int, int]:
         """(views, bins)."""
-        return self.views, self.n_bins
+        return len(self.angles), self.n_bins
 
     @property
     def extent(self) -> tuple[float, float]:
@@ -79,12 +124,7 @@ class Geometry(ABC):
         index = np.arange(self.n_bins, dtype=np.float64)
         return (index - (self.n_bins - 1) / 2) * self.bin_size + offset
 
-    @abstractmethod
-    def rays(self) -> Rays:
-        """A point [mm] on every ray and its unit direction, each (views, bins, 2) as (x, y)."""
-
     def subset(self, views: slice | Iterable[int]) -> Self:
-        """The same scanner with some of its views."""
         chosen = np.asarray(self.angles)[views if isinstance(views, slice) else list(views)]
         return replace(self, angles=tuple(chosen.tolist()))
 
@@ -110,14 +150,14 @@ class Geometry(ABC):
 
 
 @dataclass(frozen=True)
-class ParallelBeam(Geometry):
+class ParallelBeam(PlanarGeometry):
     """Parallel beam: bin u of view θ sees the line x cos θ + y sin θ = u."""
 
     offset: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._set(offset=_finite("ParallelBeam offset [mm]", self.offset))
+        self._set(offset=check_finite("ParallelBeam offset [mm]", self.offset))
 
     def rays(self) -> Rays:
         u, w = self._frame()
@@ -126,7 +166,7 @@ class ParallelBeam(Geometry):
 
 
 @dataclass(frozen=True)
-class FanBeam(Geometry):
+class FanBeam(PlanarGeometry):
     """Fan beam from a point source onto a flat detector or onto an arc centred on the source.
 
     Flat: bin u lies at source + D w + u·(cos θ, sin θ); arc: at the fan angle γ = u / D, where
@@ -146,9 +186,9 @@ class FanBeam(Geometry):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._set(
-            source_to_centre=_positive("FanBeam source_to_centre [mm]", self.source_to_centre),
-            source_to_detector=_positive("FanBeam source_to_detector [mm]", self.source_to_detector),
-            offset=_finite("FanBeam offset [mm]", self.offset),
+            source_to_centre=check_positive("FanBeam source_to_centre [mm]", self.source_to_centre),
+            source_to_detector=check_positive("FanBeam source_to_detector [mm]", self.source_to_detector),
+            offset=check_finite("FanBeam offset [mm]", self.offset),
         )
         if self.detector not in ("flat", "arc"):
             raise ValueError(f"FanBeam detector: expected 'flat' or 'arc', got {self.detector!r}")
@@ -176,41 +216,3 @@ class FanBeam(Geometry):
         gamma = self.fan_angles()[None, :, None]
         direction = np.cos(gamma) * w + np.sin(gamma) * u
         return np.broadcast_to(-self.source_to_centre * w, direction.shape), direction
-
-
-def _sequence(name: str, value: Any) -> tuple[Any, ...]:
-    try:
-        return tuple(value)
-    except TypeError:
-        raise ValueError(f"{name}: expected a sequence, got {value!r}") from None
-
-
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or int(value) != value or value < 1:
-        raise ValueError(f"{name}: expected a whole number of at least 1, got {value!r}")
-    return int(value)
-
-
-def _finite(name: str, value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{name}: expected a finite number, got {value!r}")
-    return number
-
-
-def _positive(name: str, value: Any) -> float:
-    number = _finite(name, value)
-    if number <= 0:
-        raise ValueError(f"{name}: expected a positive number, got {value!r}")
-    return number
-
-
-def _angles(name: str, value: Any) -> tuple[float, ...]:
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-    angles = np.asarray(value, dtype=np.float64)
-    if angles.ndim != 1 or angles.size == 0:
-        raise ValueError(f"{name}: expected at least one angle in one dimension, got shape {angles.shape}")
-    if not np.isfinite(angles).all():
-        raise ValueError(f"{name}: expected finite numbers, got NaN or inf")
-    return tuple(angles.tolist())

@@ -1,6 +1,8 @@
-"""The simplest operators: identity, multiplication by a mask, transmission."""
+"""The simplest operators: identity, selection, multiplication by a mask, transmission."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +33,48 @@ class Identity(LinearOperator):
     @classmethod
     def examples(cls) -> list[Identity]:
         return [cls((5, 4)), cls((3,)), cls((2, 3, 4))]
+
+
+class Select(LinearOperator):
+    """(A x)ⱼ = x[indexⱼ]: some of the entries as one row, as rays held out; (*batch, *shape) -> (*batch, n).
+
+    index  positions in the flattened image, each at most once, (n,); or a bool tensor of `shape`
+    shape  one image
+    """
+
+    index: Tensor
+
+    def __init__(self, index: Tensor, shape: tuple[int, ...]):
+        super().__init__()
+        index = torch.as_tensor(index)
+        if index.dtype == torch.bool and tuple(index.shape) == tuple(shape):
+            index = index.flatten().nonzero()[:, 0]
+        entries = math.prod(shape)
+        if index.ndim != 1 or index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
+            raise ValueError(
+                f"Select index: expected integers (n,) or bool {tuple(shape)}, got {index.dtype} "
+                f"{tuple(index.shape)}"
+            )
+        if not len(index) or int(index.min()) < 0 or int(index.max()) >= entries:
+            raise ValueError(f"Select index: expected at least one, each from 0 to {entries - 1}")
+        if len(index.unique()) < len(index):
+            raise ValueError("Select index: expected each position once, got some twice")
+        self.register_buffer("index", index.long())
+        self.in_shape, self.out_shape = tuple(shape), (len(index),)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return x.flatten(-len(self.in_shape))[..., self.index]
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        x = y.new_zeros(*y.shape[:-1], math.prod(self.in_shape))
+        return x.index_copy(-1, self.index, y).reshape(*y.shape[:-1], *self.in_shape)
+
+    def _norm(self, iterations: int = 500) -> float:
+        return 1.0
+
+    @classmethod
+    def examples(cls) -> list[Select]:
+        return [cls(torch.tensor([5, 0, 7]), (3, 4)), cls(torch.eye(3, 4) > 0, (3, 4))]
 
 
 class Mask(LinearOperator):

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..geometry import Geometry
+from ..geometry import PlanarGeometry
 from . import joseph_kernels as kernels
 from .lanes import Integers, Lanes, by_image, by_symmetry
 from .pool import available, share
@@ -52,21 +52,21 @@ class Plan:
     samples: int
 
 
-def project(x: Tensor, geometry: Geometry) -> Tensor:
+def project(x: Tensor, geometry: PlanarGeometry) -> Tensor:
     """A x: (batch, ny, nx) -> (batch, views, bins)."""
     y = torch.empty((len(x), *geometry.sinogram_shape), dtype=x.dtype)
     _passes(_forward, x, y, geometry)
     return y
 
 
-def backproject(y: Tensor, geometry: Geometry) -> Tensor:
+def backproject(y: Tensor, geometry: PlanarGeometry) -> Tensor:
     """A*y: (batch, views, bins) -> (batch, ny, nx)."""
     x = torch.empty((len(y), *geometry.image_shape), dtype=y.dtype)
     _passes(_adjoint, y, x, geometry)
     return x
 
 
-def _passes(one: Any, source: Tensor, target: Tensor, geometry: Geometry) -> None:
+def _passes(one: Any, source: Tensor, target: Tensor, geometry: PlanarGeometry) -> None:
     """A pass takes the images that fit the lanes; every thread runs passes of its own, the last together."""
     plan = _plan(geometry, _best(geometry, len(source)), source.dtype)
     per_pass = LANES // len(plan.symmetries)
@@ -134,14 +134,14 @@ def _work_space(plan: Plan, dtype: np.dtype[Any]) -> NDArray[Any]:
     return room[:needed].view(dtype).reshape(shape)
 
 
-def _best(geometry: Geometry, batch: int) -> Lanes:
+def _best(geometry: PlanarGeometry, batch: int) -> Lanes:
     """The dealing with the least work for this batch."""
     ways = (by_symmetry(geometry), by_image(geometry))
     return min(ways, key=lambda way: -(-batch * way.symmetries // LANES) * len(way.leader) * way.bins)
 
 
 @lru_cache(maxsize=32)
-def _plan(geometry: Geometry, lanes: Lanes, dtype: torch.dtype) -> Plan:
+def _plan(geometry: PlanarGeometry, lanes: Lanes, dtype: torch.dtype) -> Plan:
     table, (ny, nx) = ray_table(geometry), geometry.image_shape
     real = torch.empty(0, dtype=dtype).numpy().dtype
     used = (lanes.leader, slice(0, lanes.bins))

@@ -19,7 +19,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry import Geometry, ParallelBeam
+from ..geometry import ParallelBeam, PlanarGeometry
 
 _SAME_ANGLE = 1e-11  # [rad]; rounding of any sensible formula for uniform angles, 1e-9 pixels at N = 256
 Integers = NDArray[np.int64]
@@ -56,13 +56,13 @@ class Lanes:
 
 
 @lru_cache(maxsize=32)
-def by_image(geometry: Geometry) -> Lanes:
+def by_image(geometry: PlanarGeometry) -> Lanes:
     """One image a lane, every view its own group."""
     return _deal(geometry, [(0, False)], halved=False)
 
 
 @lru_cache(maxsize=32)
-def by_symmetry(geometry: Geometry) -> Lanes:
+def by_symmetry(geometry: PlanarGeometry) -> Lanes:
     """As many views of one image a group as its symmetries allow."""
     ny, nx = geometry.image_shape
     mirror = abs(getattr(geometry, "offset", 0.0)) <= 1e-9 * geometry.bin_size
@@ -71,7 +71,7 @@ def by_symmetry(geometry: Geometry) -> Lanes:
     return _deal(geometry, symmetries, halved=mirror and isinstance(geometry, ParallelBeam))
 
 
-def _deal(geometry: Geometry, symmetries: list[tuple[int, bool]], halved: bool) -> Lanes:
+def _deal(geometry: PlanarGeometry, symmetries: list[tuple[int, bool]], halved: bool) -> Lanes:
     """Gather views into orbits; `halved`: a view is two slots, its first bins and its reversed bins."""
     n = geometry.n_bins
     period = math.pi if halved else 2 * math.pi

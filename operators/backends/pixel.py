@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..geometry import FanBeam, Geometry
+from ..geometry import FanBeam, PlanarGeometry
 from .pool import available, share
 
 Array = NDArray[Any]
@@ -35,7 +35,7 @@ ONE = np.uint32(1)
 
 
 @lru_cache(maxsize=32)
-def table(geometry: Geometry) -> tuple[int, NDArray[np.float64]]:
+def table(geometry: PlanarGeometry) -> tuple[int, NDArray[np.float64]]:
     """Kind of beam, and per view (t₀, ∂t/∂row, ∂t/∂column, ℓ₀, ∂ℓ/∂row, ∂ℓ/∂column, c); remembered.
 
     Parallel: t in bins, ℓ = 1. Fan: t and ℓ in units of R, and a last entry D / bin_size.
@@ -59,7 +59,7 @@ def table(geometry: Geometry) -> tuple[int, NDArray[np.float64]]:
     )
 
 
-def backproject(q: Tensor, geometry: Geometry) -> Tensor:
+def backproject(q: Tensor, geometry: PlanarGeometry) -> Tensor:
     """B q: (batch, views, bins) -> (batch, ny, nx), on any device, in float32 or float64."""
     if q.device.type != "cpu":
         return backproject_torch(q, geometry)
@@ -76,7 +76,7 @@ def backproject(q: Tensor, geometry: Geometry) -> Tensor:
     return x
 
 
-def project(x: Tensor, geometry: Geometry) -> Tensor:
+def project(x: Tensor, geometry: PlanarGeometry) -> Tensor:
     """B*x: (batch, ny, nx) -> (batch, views, bins), the transpose of `backproject`."""
     if x.device.type != "cpu":
         return project_torch(x, geometry)
@@ -87,7 +87,7 @@ def project(x: Tensor, geometry: Geometry) -> Tensor:
     return padded[..., 1:-2].contiguous()
 
 
-def _threads(batch: Tensor, geometry: Geometry) -> int:
+def _threads(batch: Tensor, geometry: PlanarGeometry) -> int:
     samples = len(batch) * geometry.views * math.prod(geometry.image_shape)
     return available() if samples > SERIAL else 1
 
@@ -188,7 +188,7 @@ def _scatter(x: Array, q: Array, views: Array, kind: int, v: int) -> None:
                 row[index[i] + ONE] += right
 
 
-def backproject_torch(q: Tensor, geometry: Geometry) -> Tensor:
+def backproject_torch(q: Tensor, geometry: PlanarGeometry) -> Tensor:
     """`backproject` in plain torch, one view at a time: any device."""
     padded = _padded(q)
     x = q.new_zeros(len(q), math.prod(geometry.image_shape))
@@ -199,7 +199,7 @@ def backproject_torch(q: Tensor, geometry: Geometry) -> Tensor:
     return x.reshape(len(q), *geometry.image_shape)
 
 
-def project_torch(x: Tensor, geometry: Geometry) -> Tensor:
+def project_torch(x: Tensor, geometry: PlanarGeometry) -> Tensor:
     """`project` in plain torch, one view at a time: any device."""
     padded = x.new_zeros(len(x), geometry.views, geometry.n_bins + 3)
     flat = x.detach().flatten(1)
@@ -211,7 +211,7 @@ def project_torch(x: Tensor, geometry: Geometry) -> Tensor:
     return padded[..., 1:-2].contiguous()
 
 
-def _located(geometry: Geometry, view: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _located(geometry: PlanarGeometry, view: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Padded bin, fraction and weight of every pixel in one view, each (ny·nx,)."""
     kind, views = table(geometry)
     p = views[view].tolist()

@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry import Geometry
+from ..geometry import PlanarGeometry
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class RayTable:
 
 
 @lru_cache(maxsize=32)
-def ray_table(geometry: Geometry) -> RayTable:
+def ray_table(geometry: PlanarGeometry) -> RayTable:
     """The table of `geometry`; remembered."""
     ny, nx = geometry.image_shape
     h = geometry.pixel_size

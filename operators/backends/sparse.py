@@ -18,36 +18,36 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..geometry import Geometry
+from ..geometry import PlanarGeometry
 from .rays import RayTable, ray_table
 
 LIMIT = 2 * 2**30  # [bytes] of all remembered matrices together
 _AT_ONCE = 2**18  # samples held while building
 
-_remembered: OrderedDict[tuple[Geometry, torch.dtype, torch.device], tuple[Any, Any]] = OrderedDict()
+_remembered: OrderedDict[tuple[PlanarGeometry, torch.dtype, torch.device], tuple[Any, Any]] = OrderedDict()
 _lock = threading.RLock()
 
 
-def project(x: Tensor, geometry: Geometry) -> Tensor:
+def project(x: Tensor, geometry: PlanarGeometry) -> Tensor:
     """A x: (batch, ny, nx) -> (batch, views, bins)."""
     A, _ = _matrices(geometry, x.dtype, x.device)
     return _times(A, x.flatten(1)).reshape(len(x), *geometry.sinogram_shape)
 
 
-def backproject(y: Tensor, geometry: Geometry) -> Tensor:
+def backproject(y: Tensor, geometry: PlanarGeometry) -> Tensor:
     """A*y: (batch, views, bins) -> (batch, ny, nx)."""
     _, adjoint = _matrices(geometry, y.dtype, y.device)
     return _times(adjoint, y.flatten(1)).reshape(len(y), *geometry.image_shape)
 
 
-def nbytes(geometry: Geometry, dtype: torch.dtype) -> int:
+def nbytes(geometry: PlanarGeometry, dtype: torch.dtype) -> int:
     """Bytes that A and A* will take at most, without building them."""
     entries = 2 * ray_table(geometry).samples
     rows = math.prod(geometry.image_shape) + math.prod(geometry.sinogram_shape)
     return 2 * entries * (4 + dtype.itemsize) + 4 * (rows + 2)
 
 
-def matrix(geometry: Geometry, dtype: type = np.float64) -> scipy.sparse.csr_array:
+def matrix(geometry: PlanarGeometry, dtype: type = np.float64) -> scipy.sparse.csr_array:
     """A as a CSR matrix, (views·bins, ny·nx)."""
     table = ray_table(geometry)
     views, bins = geometry.sinogram_shape
@@ -91,7 +91,7 @@ def _entries(table: RayTable, views: slice) -> tuple[Any, Any, Any]:
     return np.broadcast_to(ray[:, None], inside.shape)[inside], pixel[inside], value[inside]
 
 
-def _matrices(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any]:
+def _matrices(geometry: PlanarGeometry, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any]:
     """(A, A*), both by rows: scipy's on the CPU, torch's elsewhere."""
     key = (geometry, dtype, device)
     with _lock:

@@ -12,7 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from operators.geometry import Geometry
+from operators.geometry import PlanarGeometry
 
 Array = NDArray[np.float64]
 
@@ -76,7 +76,7 @@ class Ellipses:
         _rasterise(self._table() / [1, *[pixel_size] * 4, 1], image, oversampling)
         return torch.from_numpy(self._snapped(image, 1.0))
 
-    def line_integrals(self, geometry: Geometry) -> Tensor:
+    def line_integrals(self, geometry: PlanarGeometry) -> Tensor:
         """∫ along the ray of every bin's centre, (views, bins), float64 [mm · 1/mm].
 
         A ray point + t·direction meets the ellipse scaled to the unit disc at points p + t·q:

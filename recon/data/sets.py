@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from operators import LinearOperator, NoiseModel, XRay
-from operators.geometry import Geometry
+from operators.geometry import PlanarGeometry
 
 from ..problem import Problem
 from .simulation import simulate
@@ -86,7 +86,7 @@ class SimulatedPairs(PairedData):
 
     def __init__(
         self,
-        geometry: Geometry,
+        geometry: PlanarGeometry,
         noise: NoiseModel,
         images: Images,
         validation_size: int = 16,

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from operators import Identity, Mask
+from operators import Identity, Mask, Select
 
 
 def test_identity_is_a_copy():
@@ -40,3 +40,26 @@ def test_a_float64_mask_leaves_float32_images_in_float32():
 def test_masks_that_are_refused(mask, shape, words):
     with pytest.raises(ValueError, match=f"Mask mask: .*{words}"):
         Mask(mask, shape)
+
+
+def test_select_takes_entries_in_the_order_asked():
+    x = torch.arange(24.0).reshape(2, 3, 4)
+    A = Select(torch.tensor([5, 0, 7]), (3, 4))
+    assert A(x).tolist() == [[5, 0, 7], [17, 12, 19]]
+    assert torch.equal(A.gram(x), x * Select(torch.tensor([5, 0, 7]), (3, 4)).adjoint(torch.ones(3)))
+    assert Select(x[0] % 2 == 0, (3, 4))(x).shape == (2, 6)
+
+
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [
+        (torch.tensor([0, 12]), "each from 0 to 11"),
+        (torch.tensor([], dtype=torch.long), "at least one"),
+        (torch.tensor([3, 3]), "some twice"),
+        (torch.tensor([0.0]), "got torch.float32"),
+        (torch.ones(4, 3) > 0, r"bool \(3, 4\), got torch.bool \(4, 3\)"),
+    ],
+)
+def test_selections_that_are_refused(index, words):
+    with pytest.raises(ValueError, match=f"Select index: .*{words}"):
+        Select(index, (3, 4))
