@@ -85,7 +85,7 @@ def htc(data: Path) -> Scan:
         float(raw["source_detector_mm"]),
     )
     counts = i0 * (-line).exp()
-    note = f"effective I₀ {i0:.3g} from the noise of the rays through air; 90° of the circle"
+    note = f"effective I₀ {i0:.3g} from the noise of the rays through air; 90° of the circle, angles as ASTRA counts"
     return Scan("HTC fan beam", XRay(geometry), counts, torch.full_like(counts, i0), "1/mm", note)
 
 

@@ -46,6 +46,11 @@ class _Vectors(VolumeGeometry):
         chosen: dict[str, Any] = {name: np.asarray(getattr(self, name))[index] for name in self._fields}
         return replace(self, **chosen)
 
+    def _lowered(self, height: float, volume_shape: tuple[int, int, int]) -> Self:
+        places = [name for name in ("sources", "detectors") if name in self._fields]
+        lowered: dict[str, Any] = {name: np.asarray(getattr(self, name)) - [0, 0, height] for name in places}
+        return replace(self, volume_shape=volume_shape, **lowered)
+
 
 @dataclass(frozen=True)
 class ParallelVectors(_Vectors):

@@ -110,6 +110,23 @@ class VolumeGeometry(Geometry):
         nz, ny, nx = (n * h for n, h in zip(self.volume_shape, self.voxel_size, strict=True))
         return nz, ny, nx
 
+    def slab(self, start: int, stop: int) -> Self:
+        """The same scan of the slices start ≤ k < stop alone, in the frame of their own middle.
+
+        Data are sums over slabs that share no slice: A x = Σ A_slab x[start:stop], and A*y of a slab is the
+        slab of A*y, with projectors that choose a ray's steps by its direction, as ours do.
+        """
+        nz, ny, nx = self.volume_shape
+        if not 0 <= start < stop <= nz:
+            raise ValueError(
+                f"{type(self).__name__}.slab: expected 0 ≤ start < stop ≤ {nz} slices, got {start}, {stop}"
+            )
+        return self._lowered((start + stop - nz) / 2 * self.voxel_size[0], (stop - start, ny, nx))
+
+    @abstractmethod
+    def _lowered(self, height: float, volume_shape: tuple[int, int, int]) -> Self:
+        """Source and detector lowered by `height` [mm], another number of voxels."""
+
     def rays(self) -> Rays:
         frames = self.frames()
         pixels = frames.pixels(*self.detector_grid)
@@ -202,6 +219,9 @@ class ParallelBeam3D(_Circular):
     def __post_init__(self) -> None:
         self._check_scan(self.offset)
 
+    def _lowered(self, height: float, volume_shape: tuple[int, int, int]) -> Self:
+        return replace(self, volume_shape=volume_shape, offset=(self.offset[0] - height, self.offset[1]))
+
     def frames(self) -> Frames:
         u, w, v = self._axes()
         row, column = self.detector_pixel_size
@@ -268,6 +288,9 @@ class ConeBeam(_Circular):
     def heights(self) -> Array:
         """Height z of the source at every view (views,) [mm]."""
         return self.start + self.pitch * np.asarray(self.angles) / (2 * math.pi)
+
+    def _lowered(self, height: float, volume_shape: tuple[int, int, int]) -> Self:
+        return replace(self, volume_shape=volume_shape, start=self.start - height)
 
     def frames(self) -> Frames:
         u, w, v = self._axes()

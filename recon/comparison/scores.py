@@ -12,7 +12,7 @@ from ..metrics import METRICS
 if TYPE_CHECKING:
     from .task import Task
 
-HIGHER_IS_BETTER = frozenset({"psnr_db", "ssim"})
+HIGHER_IS_BETTER = frozenset({"psnr_db", "ssim", "ms_ssim", "uqi", "vifp", "haarpsi"})
 
 
 def scores(task: Task, image: Tensor, truth: Tensor) -> tuple[dict[str, float], str]:
@@ -37,7 +37,7 @@ def better(metric: str) -> int:
 
 def decimals(metric: str) -> int:
     """Digits after the point in a table."""
-    return {"ssim": 4, "nrmse": 4}.get(metric, 2)
+    return 4 if metric in ("ssim", "nrmse", "ms_ssim", "uqi", "vifp", "haarpsi") else 2
 
 
 def label(metric: str) -> str:
@@ -48,4 +48,8 @@ def label(metric: str) -> str:
         "rmse_hu": "RMSE [HU]",
         "mae_hu": "MAE [HU]",
         "nrmse": "NRMSE",
+        "ms_ssim": "MS-SSIM",
+        "uqi": "UQI",
+        "vifp": "VIFp",
+        "haarpsi": "HaarPSI",
     }.get(metric, metric)

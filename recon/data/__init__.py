@@ -12,7 +12,13 @@ if TYPE_CHECKING:
     from .dival import dival_problem as dival_problem
     from .ellipses import Ellipse as Ellipse
     from .ellipses import Ellipses as Ellipses
+    from .ellipsoids import Ellipsoid as Ellipsoid
+    from .ellipsoids import Ellipsoids as Ellipsoids
+    from .ellipsoids import shepp_logan_ellipsoids as shepp_logan_ellipsoids
     from .heads import random_head as random_head
+    from .low_contrast import low_contrast_phantom as low_contrast_phantom
+    from .low_contrast import lumpy_background as lumpy_background
+    from .low_contrast import power_law_background as power_law_background
     from .phantoms import shepp_logan as shepp_logan
     from .phantoms import shepp_logan_ellipses as shepp_logan_ellipses
     from .random_ellipses import dival_ellipses as dival_ellipses
@@ -28,18 +34,24 @@ _EXPORTS = {
     "DicomImage": "dicom",
     "Ellipse": "ellipses",
     "Ellipses": "ellipses",
+    "Ellipsoid": "ellipsoids",
+    "Ellipsoids": "ellipsoids",
     "PairedData": "sets",
     "SimulatedPairs": "sets",
     "UnpairedData": "sets",
     "dival_ellipses": "random_ellipses",
     "dival_problem": "dival",
     "example_head": "dicom",
+    "low_contrast_phantom": "low_contrast",
+    "lumpy_background": "low_contrast",
+    "power_law_background": "low_contrast",
     "random_ellipses_2017": "random_ellipses",
     "random_ellipses_2018": "random_ellipses",
     "random_head": "heads",
     "read_dicom": "dicom",
     "shepp_logan": "phantoms",
     "shepp_logan_ellipses": "phantoms",
+    "shepp_logan_ellipsoids": "ellipsoids",
     "simulate": "simulation",
     "simulate_ellipses": "simulation",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 from .dicom import _functional_group, _number, _text, read_dicom
 from .volumes import Volume
 
-SAME = 1e-2  # [mm]; scanners round positions to a few micrometres
-EVEN = 0.02  # of the spacing, by which neighbouring steps may differ
+SAME = 0.02  # of a pixel: two slices nearer than this lie in the same place
+EVEN = 0.05  # of a step, by which steps may differ: scanners round positions, to 0.01 mm at the worst
 SECTIONS = ("CT", "MR", "PT")
 Vector = NDArray[np.float64]
 
@@ -148,7 +149,9 @@ def _slices(path: Path, header: Any, uid: str) -> list[_Slice]:
     if count > 1 and not multiple:
         raise ValueError(f"{path}: {count} frames without positions; read it with read_dicom")
     positions = [g.get("ImagePositionPatient") for g in _groups(header, "PlanePositionSequence", count)]
-    directions = [g.get("ImageOrientationPatient") for g in _groups(header, "PlaneOrientationSequence", count)]
+    directions = [
+        g.get("ImageOrientationPatient") for g in _groups(header, "PlaneOrientationSequence", count)
+    ]
     spacings = [g.get("PixelSpacing") for g in _groups(header, "PixelMeasuresSequence", count)]
     found = []
     for frame, (position, direction, spacing) in enumerate(zip(positions, directions, spacings, strict=True)):
@@ -200,8 +203,8 @@ def _check_alike(slices: Sequence[_Slice]) -> None:
             )
         if not np.allclose(first.spacing, other.spacing, rtol=1e-4):
             raise ValueError(
-                f"{pair}, have different PixelSpacing ({_by(first.spacing)} and {_by(other.spacing)} mm); one "
-                "of the headers is wrong"
+                f"{pair}, have different PixelSpacing ({_by(first.spacing)} and {_by(other.spacing)} mm); "
+                "one of the headers is wrong"
             )
         if first.header.get("Modality") != other.header.get("Modality"):
             raise ValueError(f"{pair}, have different modalities")
@@ -210,7 +213,7 @@ def _check_alike(slices: Sequence[_Slice]) -> None:
 def _without_copies(slices: Sequence[_Slice]) -> list[_Slice]:
     kept: list[_Slice] = []
     for s in slices:
-        if not kept or float((s.position - kept[-1].position) @ s.normal) > SAME:
+        if not kept or float((s.position - kept[-1].position) @ s.normal) > SAME * min(s.spacing):
             kept.append(s)
             continue
         before = kept[-1]
@@ -228,8 +231,8 @@ def _pixels(s: _Slice) -> bytes:
 
 
 def _even_parts(slices: Sequence[_Slice], uneven: str) -> list[list[_Slice]]:
-    """Parts with one step from each slice to the next; the longest run of equal steps takes its slices first."""
-    steps = [b.position - a.position for a, b in zip(slices, slices[1:], strict=False)]
+    """Parts with one step from slice to slice; the longest run of equal steps takes its slices first."""
+    steps = [b.position - a.position for a, b in pairwise(slices)]
     runs: list[list[int]] = []
     for i, step in enumerate(steps):
         if runs and _same_step(steps[runs[-1][0]], step):
@@ -237,9 +240,10 @@ def _even_parts(slices: Sequence[_Slice], uneven: str) -> list[list[_Slice]]:
         else:
             runs.append([i])
     owner: dict[int, int] = {}
-    for run in sorted(runs, key=len, reverse=True):
+    longest = max(map(len, runs), default=0)
+    for run in sorted(runs, key=lambda run: (-len(run), float(np.linalg.norm(steps[run[0]])))):
         # one odd step is a gap between its neighbours, not a part
-        if len(run) > 1 or len(runs) == 1:
+        if len(run) > 1 or longest == 1:
             for i in (*run, run[-1] + 1):
                 owner.setdefault(i, run[0])
     parts: dict[int, list[_Slice]] = {}
@@ -251,7 +255,7 @@ def _even_parts(slices: Sequence[_Slice], uneven: str) -> list[list[_Slice]]:
 
 
 def _same_step(a: Vector, b: Vector) -> bool:
-    return float(np.linalg.norm(a - b)) <= max(SAME, EVEN * float(np.linalg.norm(a)))
+    return float(np.linalg.norm(a - b)) <= EVEN * float(np.linalg.norm(a))
 
 
 def _unevenness(parts: Sequence[Sequence[_Slice]]) -> str:
@@ -259,12 +263,14 @@ def _unevenness(parts: Sequence[Sequence[_Slice]]) -> str:
     usual = max(parts, key=len)
     step, gap = usual[-1].position - usual[-2].position, first.position - last.position
     along, distance = float(gap @ first.normal), float(step @ first.normal)
-    between = f"between {last.path} and {first.path} ({_short(last.position)} and {_short(first.position)} mm)"
+    between = (
+        f"between {last.path} and {first.path} ({_short(last.position)} and {_short(first.position)} mm)"
+    )
     hint = "say uneven='split' to read the even parts"
     missing = round(along / distance) - 1
     if missing > 0 and _same_step(gap / (missing + 1), step):
         return f"{missing} missing slice{'s' * (missing > 1)} {between}; {hint}"
-    if abs(along - distance) <= max(SAME, EVEN * distance):
+    if abs(along - distance) <= EVEN * distance:
         return f"the slices drift sideways {between}, not along one line; {hint}"
     return f"the distance of slices is {distance:.6g} mm elsewhere but {along:.6g} mm {between}; {hint}"
 

@@ -54,6 +54,10 @@ class Volume:
         along = abs(float(step @ self.normal))
         return math.degrees(math.atan2(float(np.linalg.norm(np.cross(step, self.normal))), along))
 
+    def like(self, hu: Tensor) -> Volume:
+        """Other values in the same place."""
+        return Volume(hu.reshape(self.hu.shape).float(), self.affine)
+
     def attenuation(self, mu_water: float = MU_WATER) -> Tensor:
         """μ = μ_water (1 + HU/1000) [1/mm], not below 0; shape of `hu`."""
         return to_attenuation(self.hu, mu_water, clip=True)

@@ -6,22 +6,84 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .channels import difference_of_gaussians as difference_of_gaussians
+    from .channels import gabor as gabor
+    from .channels import laguerre_gauss as laguerre_gauss
+    from .contrast import cnr as cnr
+    from .contrast import hu_bias as hu_bias
+    from .contrast import material_regions as material_regions
+    from .contrast import streak_index as streak_index
+    from .detectability import auc_of as auc_of
+    from .detectability import d_prime as d_prime
+    from .detectability import d_prime_of as d_prime_of
+    from .detectability import eye_filter as eye_filter
     from .fidelity import nrmse as nrmse
     from .fidelity import psnr as psnr
     from .fidelity import ssim as ssim
     from .hounsfield import body_mask as body_mask
     from .hounsfield import mae_hu as mae_hu
     from .hounsfield import rmse_hu as rmse_hu
+    from .noise_power import NoisePower as NoisePower
+    from .noise_power import RadialNoisePower as RadialNoisePower
+    from .noise_power import noise_power_spectrum as noise_power_spectrum
+    from .observers import HotellingDistance as HotellingDistance
+    from .observers import Observation as Observation
+    from .observers import auc as auc
+    from .observers import auc_error as auc_error
+    from .observers import channel_outputs as channel_outputs
+    from .observers import channelised_hotelling as channelised_hotelling
+    from .observers import hanley_mcneil_error as hanley_mcneil_error
+    from .observers import hotelling_d_prime as hotelling_d_prime
+    from .perceptual import haarpsi as haarpsi
+    from .perceptual import ms_ssim as ms_ssim
+    from .perceptual import uqi as uqi
+    from .perceptual import vifp as vifp
     from .registry import METRICS as METRICS
+    from .rois import cut as cut
+    from .transfer import Transfer as Transfer
+    from .transfer import point_transfer as point_transfer
+    from .transfer import task_transfer as task_transfer
+    from .transfer import transfer_error as transfer_error
 
 _EXPORTS = {
+    "HotellingDistance": "observers",
     "METRICS": "registry",
+    "NoisePower": "noise_power",
+    "Observation": "observers",
+    "RadialNoisePower": "noise_power",
+    "Transfer": "transfer",
+    "auc": "observers",
+    "auc_error": "observers",
+    "auc_of": "detectability",
     "body_mask": "hounsfield",
+    "channel_outputs": "observers",
+    "channelised_hotelling": "observers",
+    "cnr": "contrast",
+    "cut": "rois",
+    "d_prime_of": "detectability",
+    "d_prime": "detectability",
+    "difference_of_gaussians": "channels",
+    "eye_filter": "detectability",
+    "gabor": "channels",
+    "haarpsi": "perceptual",
+    "hanley_mcneil_error": "observers",
+    "hotelling_d_prime": "observers",
+    "hu_bias": "contrast",
+    "laguerre_gauss": "channels",
     "mae_hu": "hounsfield",
+    "material_regions": "contrast",
+    "ms_ssim": "perceptual",
+    "noise_power_spectrum": "noise_power",
     "nrmse": "fidelity",
+    "point_transfer": "transfer",
     "psnr": "fidelity",
     "rmse_hu": "hounsfield",
     "ssim": "fidelity",
+    "streak_index": "contrast",
+    "task_transfer": "transfer",
+    "transfer_error": "transfer",
+    "uqi": "perceptual",
+    "vifp": "perceptual",
 }
 
 __all__ = sorted(_EXPORTS)

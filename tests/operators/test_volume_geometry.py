@@ -91,6 +91,26 @@ def test_a_refined_scan_covers_the_same_field_and_detector(geometry):
     np.testing.assert_allclose(pixels[:, :, 1, :, 1], geometry.frames().pixels(3, 7), atol=1e-12)
 
 
+@pytest.mark.parametrize("geometry", examples(), ids=str)
+def test_a_slab_sees_the_same_rays_from_its_own_middle(geometry):
+    f, grids = geometry.frames(), (geometry.volume_shape, geometry.voxel_size, geometry.detector_shape)
+    vectors = (
+        ParallelVectors(*grids, f.source, f.centre, f.u, f.v)
+        if f.parallel
+        else ConeVectors(*grids, f.source, f.centre, f.u, f.v, f.radius)
+    )
+    for scan in (geometry, vectors):
+        slab = scan.slab(1, 3)
+        assert type(slab) is type(scan)
+        assert slab.volume_shape == (2, 8, 9)
+        height = (2 - 2.5) * geometry.voxel_size[0]  # of the slab's middle in the volume
+        np.testing.assert_allclose(slab.rays()[0] + [0, 0, height], scan.rays()[0], atol=1e-12)
+        np.testing.assert_allclose(slab.rays()[1], scan.rays()[1], atol=1e-12)
+        assert scan.slab(0, 5).rays()[0] == pytest.approx(scan.rays()[0])
+    with pytest.raises(ValueError, match=r"slab: expected 0 ≤ start < stop ≤ 5 slices, got 3, 3"):
+        geometry.slab(3, 3)
+
+
 GRID = ((5, 8, 9), 1.0, ANGLES, (3, 7), 1.0)
 BEAM = ((4, 4, 4), 1.0, (2, 2))
 

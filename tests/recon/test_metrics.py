@@ -5,7 +5,7 @@ import pytest
 import torch
 from skimage import metrics as oracle
 
-from recon.metrics import METRICS, body_mask, mae_hu, nrmse, psnr, rmse_hu, ssim
+from recon.metrics import METRICS, body_mask, haarpsi, mae_hu, nrmse, psnr, rmse_hu, ssim
 
 
 def pair(*shape, dtype=torch.float64, noise=0.2):
@@ -59,8 +59,8 @@ def test_a_range_per_image_is_the_range_of_each():
 
 @pytest.mark.parametrize("batch", [(), (1,), (2, 3), (0,)])
 def test_every_metric_gives_one_value_per_image(batch):
-    x, t = pair(*batch, 16, 17)
-    mask = torch.ones(16, 17, dtype=torch.bool)
+    x, t = pair(*batch, 161, 176)
+    mask = torch.ones(161, 176, dtype=torch.bool)
     for metric in METRICS.values():
         found = metric(x, t, data_range=1.0, mask=mask, mu_water=0.02, pixel_size=1.0)
         assert found.shape == batch and found.dtype == torch.float64
@@ -114,12 +114,15 @@ def test_the_body_is_the_largest_region_with_its_holes_filled():
 
 
 def test_the_names_carry_the_units():
-    assert list(METRICS) == ["psnr_db", "ssim", "nrmse", "rmse_hu", "mae_hu"]
+    perceptual = ["ms_ssim", "uqi", "vifp", "haarpsi"]
+    assert list(METRICS) == ["psnr_db", "ssim", "nrmse", "rmse_hu", "mae_hu", *perceptual]
     context = dict(data_range=2.0, mask=None, mu_water=0.02, pixel_size=1.0)
-    found = {name: metric(IMAGE, TRUTH, **context) for name, metric in METRICS.items()}
-    assert torch.equal(found["psnr_db"], psnr(IMAGE, TRUTH, data_range=2.0))
-    assert torch.equal(found["ssim"], ssim(IMAGE, TRUTH, data_range=2.0))
-    assert torch.equal(found["rmse_hu"], rmse_hu(IMAGE, TRUTH, mu_water=0.02))
+    image, truth = pair(2, 161, 170)
+    found = {name: metric(image, truth, **context) for name, metric in METRICS.items()}
+    assert torch.equal(found["psnr_db"], psnr(image, truth, data_range=2.0))
+    assert torch.equal(found["ssim"], ssim(image, truth, data_range=2.0))
+    assert torch.equal(found["rmse_hu"], rmse_hu(image, truth, mu_water=0.02))
+    assert torch.equal(found["haarpsi"], haarpsi(image, truth, data_range=2.0))
 
 
 @pytest.mark.parametrize(
