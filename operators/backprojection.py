@@ -22,7 +22,8 @@ from torch import Tensor
 
 from .backends import pixel
 from .base import LinearOperator
-from .geometry import FanBeam, ParallelBeam, PlanarGeometry
+from .geometry import FanBeam, Geometry, ParallelBeam, PlanarGeometry
+from .volume import ConeBeam, VolumeGeometry
 
 Array = NDArray[np.float64]
 
@@ -106,7 +107,7 @@ def ramp(
 
 
 def fbp(
-    A: LinearOperator | PlanarGeometry,
+    A: LinearOperator | Geometry,
     y: Tensor,
     filter: str = "ram-lak",
     frequency_scaling: float = 1.0,
@@ -128,20 +129,24 @@ def fbp(
 
     Parameters
     ----------
-    A : an operator with a `geometry` (`XRay`), or the geometry: ParallelBeam or FanBeam
-    y : line integrals, after the logarithm, (*batch, views, bins), float32 or float64
+    A : an operator with a `geometry` (`XRay`), or the geometry: ParallelBeam or FanBeam; of the geometries
+        in three dimensions a helix is reconstructed by `helical_fbp`, every other one by `fdk`
+    y : line integrals, after the logarithm, (*batch, views, bins), float32 or float64; of volumes (*batch,
+        views, rows, columns)
     filter : "ram-lak", "shepp-logan", "cosine", "hamming" or "hann", see `ramp`
     frequency_scaling : cut-off as a fraction of the Nyquist frequency, in (0, 1]
     short_scan : fan beam: True Parker weights, False every ray measured twice, None as the angles say
 
     Returns
     -------
-    x (*batch, ny, nx) [1/mm]
+    x (*batch, ny, nx) [1/mm], volumes (*batch, nz, ny, nx)
 
     Raises
     ------
     ValueError : no geometry, wrong shape or dtype, NaN or inf in y, unknown filter
     """
+    if isinstance(A if isinstance(A, Geometry) else getattr(A, "geometry", None), VolumeGeometry):
+        return _volume_fbp(A, y, filter, frequency_scaling, short_scan)
     geometry = geometry_of(A)
     y = _checked(y, geometry)
     plan = _plan(geometry, filter, frequency_scaling, short_scan)
@@ -153,13 +158,25 @@ def fbp(
     return PixelBackprojection(wide)(filtered)
 
 
-def geometry_of(A: LinearOperator | PlanarGeometry) -> ParallelBeam | FanBeam:
+def _volume_fbp(
+    A: LinearOperator | Geometry, y: Tensor, filter: str, frequency_scaling: float, short_scan: bool | None
+) -> Tensor:
+    from .feldkamp import fdk, volume_geometry_of
+    from .helical import helical_fbp
+
+    geometry = volume_geometry_of(A)
+    if isinstance(geometry, ConeBeam) and geometry.pitch != 0:
+        return helical_fbp(geometry, y, filter, frequency_scaling)
+    return fdk(geometry, y, filter, frequency_scaling, short_scan)
+
+
+def geometry_of(A: LinearOperator | Geometry) -> ParallelBeam | FanBeam:
     """The 2-D scanner geometry of A, or A itself if it is one."""
     geometry = A if isinstance(A, PlanarGeometry) else getattr(A, "geometry", None)
     if not isinstance(geometry, ParallelBeam | FanBeam):
         raise ValueError(
-            f"fbp A: expected an operator with a ParallelBeam or FanBeam geometry, as XRay, got {A!r}; "
-            "for other operators use an iterative method, e.g. CGLS"
+            "fbp A: expected an operator with a ParallelBeam or FanBeam geometry, or a 3-D one, as XRay, "
+            f"got {A!r}; for other operators use an iterative method, e.g. CGLS"
         )
     return geometry
 
@@ -216,11 +233,11 @@ def _plan(
         weights = weights * np.cos(geometry.fan_angles())
         tau *= geometry.source_to_centre / geometry.source_to_detector
         alpha = geometry.bin_size / geometry.source_to_detector if geometry.detector == "arc" else 0.0
-    wide, before = _widened(geometry)
+    wide, before = widened(geometry)
     return _Plan(weights, ramp(wide.n_bins, tau, filter, frequency_scaling, alpha), wide, before)
 
 
-def _widened(geometry: ParallelBeam | FanBeam) -> tuple[ParallelBeam | FanBeam, int]:
+def widened(geometry: ParallelBeam | FanBeam) -> tuple[ParallelBeam | FanBeam, int]:
     """A detector that sees the whole image, and the bins added before it, at most n_bins a side.
 
     Filtered projections do not end where the detector does: cut off there, a detector off centre goes wrong.

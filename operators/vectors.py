@@ -46,6 +46,18 @@ class _Vectors(VolumeGeometry):
         chosen: dict[str, Any] = {name: np.asarray(getattr(self, name))[index] for name in self._fields}
         return replace(self, **chosen)
 
+    def refined(self, volume_shape: tuple[int, int, int], oversampling: int) -> Self:
+        dz, dy, dx = (length / n for length, n in zip(self.extent, volume_shape, strict=True))
+        rows, columns = self.detector_shape
+        return replace(
+            self,
+            volume_shape=volume_shape,
+            voxel_size=(dz, dy, dx),
+            detector_shape=(rows * oversampling, columns * oversampling),
+            u=np.asarray(self.u) / oversampling,
+            v=np.asarray(self.v) / oversampling,
+        )
+
     def _lowered(self, height: float, volume_shape: tuple[int, int, int]) -> Self:
         places = [name for name in ("sources", "detectors") if name in self._fields]
         lowered: dict[str, Any] = {name: np.asarray(getattr(self, name)) - [0, 0, height] for name in places}
@@ -65,10 +77,10 @@ class ParallelVectors(_Vectors):
     """
 
     _fields = ("directions", "detectors", "u", "v")
-    directions: Vectors
-    detectors: Vectors
-    u: Vectors
-    v: Vectors
+    directions: Any  # `Vectors` once made; lists, arrays and tensors are taken, too
+    detectors: Any
+    u: Any
+    v: Any
 
     def __post_init__(self) -> None:
         self._check_vectors()
@@ -95,10 +107,10 @@ class ConeVectors(_Vectors):
     """
 
     _fields = ("sources", "detectors", "u", "v")
-    sources: Vectors
-    detectors: Vectors
-    u: Vectors
-    v: Vectors
+    sources: Any  # `Vectors` once made; lists, arrays and tensors are taken, too
+    detectors: Any
+    u: Any
+    v: Any
     radius: float | None = None
 
     def __post_init__(self) -> None:

@@ -74,7 +74,7 @@ class VolumeGeometry(Geometry):
     """
 
     volume_shape: tuple[int, int, int]
-    voxel_size: tuple[float, float, float]
+    voxel_size: Any  # a tuple once made; a number is taken, too
 
     def _check_grids(self) -> None:
         name = type(self).__name__
@@ -102,7 +102,8 @@ class VolumeGeometry(Geometry):
 
     @property
     def spacing(self) -> tuple[float, float, float]:
-        return self.voxel_size
+        dz, dy, dx = self.voxel_size
+        return dz, dy, dx
 
     @property
     def extent(self) -> tuple[float, float, float]:
@@ -127,6 +128,10 @@ class VolumeGeometry(Geometry):
     def _lowered(self, height: float, volume_shape: tuple[int, int, int]) -> Self:
         """Source and detector lowered by `height` [mm], another number of voxels."""
 
+    @abstractmethod
+    def refined(self, volume_shape: tuple[int, int, int], oversampling: int) -> Self:
+        """The same scanner on another grid over the same field, detector pixels cut into oversampling²."""
+
     def rays(self) -> Rays:
         frames = self.frames()
         pixels = frames.pixels(*self.detector_grid)
@@ -145,7 +150,7 @@ class _Circular(VolumeGeometry):
 
     angles: tuple[float, ...]
     detector_shape: tuple[int, int]
-    detector_pixel_size: tuple[float, float]
+    detector_pixel_size: Any
 
     def _check_scan(self, offset: Any) -> None:
         self._check_grids()
@@ -180,7 +185,6 @@ class _Circular(VolumeGeometry):
         return replace(self, angles=tuple(chosen.tolist()))
 
     def refined(self, volume_shape: tuple[int, int, int], oversampling: int) -> Self:
-        """The same scanner on another grid over the same field, detector pixels cut into oversampling²."""
         dz, dy, dx = (length / n for length, n in zip(self.extent, volume_shape, strict=True))
         (rows, columns), (row, column) = self.detector_shape, self.detector_pixel_size
         return replace(

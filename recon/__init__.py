@@ -15,8 +15,13 @@ if TYPE_CHECKING:
     from .baselines.postprocess import FBPUNet as FBPUNet
     from .dip import DeepImagePrior as DeepImagePrior
     from .direct import FBP as FBP
+    from .direct import FDK as FDK
     from .direct import Adjoint as Adjoint
+    from .emission import MLEM as MLEM
+    from .emission import OSEM as OSEM
+    from .emission import EmissionFBP as EmissionFBP
     from .iterative import CGLS as CGLS
+    from .iterative import LSQR as LSQR
     from .iterative import OSSART as OSSART
     from .iterative import SART as SART
     from .iterative import SIRT as SIRT
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
     from .metrics import rmse_hu as rmse_hu
     from .metrics import ssim as ssim
     from .problem import Problem as Problem
+    from .sinogram_denoising import SinogramDenoisedFBP as SinogramDenoisedFBP
     from .solvers import Iterate as Iterate
     from .solvers import admm as admm
     from .solvers import cg as cg
@@ -33,14 +39,21 @@ if TYPE_CHECKING:
     from .solvers import fista as fista
     from .solvers import gauss_newton as gauss_newton
     from .solvers import gradient_descent as gradient_descent
+    from .solvers import lbfgs as lbfgs
     from .solvers import levenberg_marquardt as levenberg_marquardt
+    from .solvers import lsqr as lsqr
+    from .solvers import mlem as mlem
     from .solvers import nonlinear_gradient as nonlinear_gradient
+    from .solvers import os_sqs as os_sqs
+    from .solvers import osem as osem
     from .solvers import pdhg as pdhg
     from .solvers import run as run
     from .solvers import sart as sart
     from .solvers import sirt as sirt
     from .unrolled.primal_dual import LearnedPrimalDual as LearnedPrimalDual
+    from .variational import OSSQS as OSSQS
     from .variational import HuberTotalVariation as HuberTotalVariation
+    from .variational import PWLSHuber as PWLSHuber
     from .variational import PWLSTotalVariation as PWLSTotalVariation
     from .variational import Tikhonov as Tikhonov
     from .variational import TotalVariation as TotalVariation
@@ -52,18 +65,26 @@ _EXPORTS = {
     "AdversarialRegularisation": "adversarial",
     "CGLS": "iterative",
     "DeepImagePrior": "dip",
+    "EmissionFBP": "emission",
     "FBP": "direct",
     "FBPUNet": "baselines.postprocess",
+    "FDK": "direct",
     "HuberTotalVariation": "variational",
     "Iterate": "solvers",
+    "LSQR": "iterative",
     "LearnedPrimalDual": "unrolled.primal_dual",
     "METHODS": "base",
+    "MLEM": "emission",
+    "OSEM": "emission",
     "OSSART": "iterative",
+    "OSSQS": "variational",
+    "PWLSHuber": "variational",
     "PWLSTotalVariation": "variational",
     "Problem": "problem",
     "Reconstructor": "base",
     "SART": "iterative",
     "SIRT": "iterative",
+    "SinogramDenoisedFBP": "sinogram_denoising",
     "Tikhonov": "variational",
     "TotalVariation": "variational",
     "WaveletReconstruction": "variational",
@@ -73,10 +94,15 @@ _EXPORTS = {
     "fista": "solvers",
     "gauss_newton": "solvers",
     "gradient_descent": "solvers",
+    "lbfgs": "solvers",
     "levenberg_marquardt": "solvers",
+    "lsqr": "solvers",
     "mae_hu": "metrics",
+    "mlem": "solvers",
     "nonlinear_gradient": "solvers",
     "nrmse": "metrics",
+    "os_sqs": "solvers",
+    "osem": "solvers",
     "pdhg": "solvers",
     "psnr": "metrics",
     "rmse_hu": "metrics",

@@ -82,8 +82,8 @@ class KullbackLeibler(Functional):
 class TransmissionPoisson(Functional):
     """Σ mᵢ − yᵢ + yᵢ ln(yᵢ/mᵢ), m = I₀ e^(−z) + r: counts y behind line integrals z.
 
-    −ln p of a Poisson law, up to a constant. Its second derivative is e (1 − y r/m²), e = I₀ e^(−z): convex on
-    a ray without background or with y ≤ r; with 0 < r < y it bends downwards where m² < y r, behind much
+    −ln p of a Poisson law, up to a constant. Its second derivative is e (1 − y r/m²), e = I₀ e^(−z): convex
+    on a ray without background or with y ≤ r; with 0 < r < y it bends downwards where m² < y r, behind much
     matter (Erdogan and Fessler, IEEE Trans. Med. Imaging 18 (1999)). With t = step, d = y − p ≥ 0:
 
         prox       z = x − t y + W(t I₀ e^(t y − x)), Lambert's W; if r > 0 a stationary point by Newton steps
@@ -188,8 +188,8 @@ class TransmissionPoisson(Functional):
 class ShiftedPoisson(TransmissionPoisson):
     """Σ mᵢ − ȳᵢ + ȳᵢ ln(ȳᵢ/mᵢ), ȳ = max(y + σ², 0), m = I₀ e^(−z) + r + σ²: counts with electronic noise.
 
-    A Poisson photon count plus N(0, σ²), shifted by σ², has mean and variance m (Yavuz and Fessler, Med. Image
-    Anal. 2 (1998); Snyder, Hammoud, White, J. Opt. Soc. Am. A 10 (1993)); a negative y + σ² is taken as 0. The
+    A Poisson photon count plus N(0, σ²), shifted by σ², has mean and variance m (Snyder, Hammoud, White, J.
+    Opt. Soc. Am. A 10 (1993); Yavuz and Fessler, Med. Image Anal. 2 (1998)); y + σ² < 0 is taken as 0. The
     shift acts as a background: see `TransmissionPoisson` for where it is convex.
 
     y           counts, negative ones allowed, (*batch, *shape)

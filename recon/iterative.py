@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from operators import LinearOperator
 from operators.tensors import spread
 
 from .base import Reconstructor
 from .fidelity import unweighted
 from .problem import Problem
-from .solvers import Iterate, cgls, run, sart, sirt, view_order
+from .solvers import Iterate, cgls, lsqr, run, sart, sirt
+from .subsets import interleaved, subset_of, views_of
 
 
 class Iterative(Reconstructor):
@@ -59,11 +59,34 @@ class CGLS(Iterative):
         return cgls(problem.A, problem.linear, x)
 
 
+class LSQR(Iterative):
+    """min_x ½‖A x − y‖² + ½δ‖x‖² by a few steps of `lsqr`, Paige and Saunders' form of `CGLS`.
+
+    damping  δ ≥ 0, unit of y² per unit of x²
+    and the parameters of `Iterative`; x may be negative
+    """
+
+    def __init__(self, iterations: int | None = None, damping: float = 0.0, most: int = 200):
+        super().__init__(iterations, most)
+        if not 0 <= damping < math.inf:
+            raise ValueError(f"LSQR damping: expected a number ≥ 0, got {damping}")
+        self.damping = damping
+
+    def iterates(self, problem: Problem, x: Tensor) -> Iterator[Iterate]:
+        return lsqr(problem.A, problem.linear, x, self.damping)
+
+    @classmethod
+    def examples(cls) -> list[LSQR]:
+        """Stopped by the noise, and damped."""
+        return [cls(most=30), cls(iterations=5, damping=0.1)]
+
+
 class SIRT(Iterative):
     """x⁺ = x + ω C A* R (y − A x), projected onto x ≥ 0: `sirt`.
 
     relaxation  0 < ω < 2
     positive    x ≥ 0
+    upper       x ≤ upper, or None
     """
 
     def __init__(
@@ -72,12 +95,13 @@ class SIRT(Iterative):
         relaxation: float = 1.9,
         positive: bool = True,
         most: int = 1000,
+        upper: float | None = None,
     ):
         super().__init__(iterations, most)
-        self.relaxation, self.lower = relaxation, 0.0 if positive else None
+        self.relaxation, self.lower, self.upper = relaxation, 0.0 if positive else None, upper
 
     def iterates(self, problem: Problem, x: Tensor) -> Iterator[Iterate]:
-        return sirt(problem.A, problem.linear, x, self.relaxation, self.lower)
+        return sirt(problem.A, problem.linear, x, self.relaxation, self.lower, self.upper)
 
 
 class OSSART(Iterative):
@@ -86,6 +110,8 @@ class OSSART(Iterative):
     iterations  passes over all views
     subsets     how many; each has every `subsets`-th view
     relaxation  0 < ω < 2; smaller follows noise less
+    positive    x ≥ 0
+    upper       x ≤ upper, or None
     """
 
     def __init__(
@@ -95,17 +121,17 @@ class OSSART(Iterative):
         relaxation: float = 0.25,
         positive: bool = True,
         most: int = 100,
+        upper: float | None = None,
     ):
         super().__init__(iterations, most)
-        self.subsets, self.relaxation, self.lower = subsets, relaxation, 0.0 if positive else None
+        self.subsets, self.relaxation = subsets, relaxation
+        self.lower, self.upper = 0.0 if positive else None, upper
 
     def iterates(self, problem: Problem, x: Tensor) -> Iterator[Iterate]:
-        views = problem.A.out_shape[0]
-        count = min(self.subsets, views)
-        chosen = [list(range(k, views, count)) for k in view_order(count)]
-        parts = [_subset(problem.A, part) for part in chosen]
-        data = [problem.linear[..., part, :] for part in chosen]
-        return sart(parts, data, x, self.relaxation, self.lower)
+        chosen = interleaved(problem.A.out_shape[0], self.subsets)
+        parts = [subset_of(problem.A, views) for views in chosen]
+        data = [views_of(problem.linear, views, len(problem.A.out_shape)) for views in chosen]
+        return sart(parts, data, x, self.relaxation, self.lower, self.upper)
 
 
 class SART(OSSART):
@@ -117,17 +143,9 @@ class SART(OSSART):
         relaxation: float = 0.2,
         positive: bool = True,
         most: int = 50,
+        upper: float | None = None,
     ):
-        super().__init__(iterations, 10**9, relaxation, positive, most)
-
-
-def _subset(A: LinearOperator, views: list[int]) -> LinearOperator:
-    subset: Callable[[list[int]], LinearOperator] | None = getattr(A, "subset", None)
-    if subset is None:
-        raise ValueError(
-            f"SART and OSSART need an operator with views, A.subset(views); {A!r} has none: use SIRT"
-        )
-    return subset(views)
+        super().__init__(iterations, 10**9, relaxation, positive, most, upper)
 
 
 def _until_noise(iterates: Iterator[Iterate], problem: Problem, most: int) -> Tensor:

@@ -8,7 +8,9 @@ from .compare import compare
 from .doctor import doctor
 from .errors import Group
 from .listing import listing
+from .reconstruct import reconstruct
 from .report import report
+from .simulate import simulate
 from .train import train
 
 HELP = """Tomographic image reconstruction: compare, train, report.
@@ -16,6 +18,8 @@ HELP = """Tomographic image reconstruction: compare, train, report.
 \b
 recon compare      the built-in problems, into ./results
 recon compare --problem head-lowdose --methods fbp,total-variation
+recon simulate     low-dose projections and DICOM pairs of images
+recon reconstruct  projections to DICOM or NIfTI images
 recon list         problems and methods there are
 
 Ends with 0 if all went well, 1 if an error stopped it or a method failed on an image (failures are rows
@@ -30,5 +34,5 @@ def main(debug: bool) -> None:
     """The command `recon`."""
 
 
-for command in (compare, train, report, listing, doctor):
+for command in (compare, train, simulate, reconstruct, report, listing, doctor):
     main.add_command(command)

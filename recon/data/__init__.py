@@ -6,54 +6,96 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .ct_pd import read_ct_pd as read_ct_pd
     from .dicom import DicomImage as DicomImage
     from .dicom import example_head as example_head
     from .dicom import read_dicom as read_dicom
+    from .dicom_series import Series as Series
+    from .dicom_series import read_series as read_series
+    from .dicom_write import Derived as Derived
+    from .dicom_write import anonymise as anonymise
+    from .dicom_write import write_dicom as write_dicom
     from .dival import dival_problem as dival_problem
     from .ellipses import Ellipse as Ellipse
     from .ellipses import Ellipses as Ellipses
     from .ellipsoids import Ellipsoid as Ellipsoid
     from .ellipsoids import Ellipsoids as Ellipsoids
     from .ellipsoids import shepp_logan_ellipsoids as shepp_logan_ellipsoids
+    from .fan_files import read_2detect as read_2detect
+    from .fan_files import read_htc as read_htc
     from .heads import random_head as random_head
     from .low_contrast import low_contrast_phantom as low_contrast_phantom
     from .low_contrast import lumpy_background as lumpy_background
     from .low_contrast import power_law_background as power_law_background
+    from .nifti import read_nifti as read_nifti
+    from .nifti import write_nifti as write_nifti
     from .phantoms import shepp_logan as shepp_logan
     from .phantoms import shepp_logan_ellipses as shepp_logan_ellipses
+    from .projection_files import about_projections as about_projections
+    from .projection_files import load_projections as load_projections
+    from .projection_files import save_projections as save_projections
+    from .projections import CTProjections as CTProjections
     from .random_ellipses import dival_ellipses as dival_ellipses
     from .random_ellipses import random_ellipses_2017 as random_ellipses_2017
     from .random_ellipses import random_ellipses_2018 as random_ellipses_2018
+    from .scans import Scan as Scan
+    from .scans import noise_level as noise_level
+    from .scans import open_scans as open_scans
     from .sets import PairedData as PairedData
     from .sets import SimulatedPairs as SimulatedPairs
     from .sets import UnpairedData as UnpairedData
     from .simulation import simulate as simulate
     from .simulation import simulate_ellipses as simulate_ellipses
+    from .simulation import simulate_ellipsoids as simulate_ellipsoids
+    from .tiff import read_tiff as read_tiff
+    from .volumes import Volume as Volume
+    from .volumes import axial as axial
 
 _EXPORTS = {
+    "CTProjections": "projections",
+    "Derived": "dicom_write",
     "DicomImage": "dicom",
     "Ellipse": "ellipses",
     "Ellipses": "ellipses",
     "Ellipsoid": "ellipsoids",
     "Ellipsoids": "ellipsoids",
     "PairedData": "sets",
+    "Scan": "scans",
+    "Series": "dicom_series",
     "SimulatedPairs": "sets",
     "UnpairedData": "sets",
+    "Volume": "volumes",
+    "about_projections": "projection_files",
+    "anonymise": "dicom_write",
+    "axial": "volumes",
     "dival_ellipses": "random_ellipses",
     "dival_problem": "dival",
     "example_head": "dicom",
+    "load_projections": "projection_files",
     "low_contrast_phantom": "low_contrast",
     "lumpy_background": "low_contrast",
+    "noise_level": "scans",
+    "open_scans": "scans",
     "power_law_background": "low_contrast",
     "random_ellipses_2017": "random_ellipses",
     "random_ellipses_2018": "random_ellipses",
     "random_head": "heads",
+    "read_2detect": "fan_files",
+    "read_ct_pd": "ct_pd",
     "read_dicom": "dicom",
+    "read_htc": "fan_files",
+    "read_nifti": "nifti",
+    "read_series": "dicom_series",
+    "read_tiff": "tiff",
+    "save_projections": "projection_files",
     "shepp_logan": "phantoms",
     "shepp_logan_ellipses": "phantoms",
     "shepp_logan_ellipsoids": "ellipsoids",
     "simulate": "simulation",
     "simulate_ellipses": "simulation",
+    "simulate_ellipsoids": "simulation",
+    "write_dicom": "dicom_write",
+    "write_nifti": "nifti",
 }
 
 __all__ = sorted(_EXPORTS)

@@ -36,12 +36,14 @@ def read_tiff(
         files = files[views]
         views = None
     pages: list[np.ndarray[Any, Any]] = []
+    kind = None
     for path in files:
         found = _pages(path, views)
-        if pages and (found[0].shape != pages[0].shape or found[0].dtype != pages[0].dtype):
+        kind = kind or (found[0].shape, found[0].dtype)
+        if (found[0].shape, found[0].dtype) != kind:
             raise ValueError(
-                f"{path}: {found[0].shape} {found[0].dtype}, but {files[0]} has {pages[0].shape} "
-                f"{pages[0].dtype}; one stack has pages of one kind"
+                f"{path}: {found[0].shape} {found[0].dtype}, but {files[0]} has {kind[0]} {kind[1]}; one stack "
+                "has pages of one kind"
             )
         # only the rows asked for stay in memory
         pages += found if rows is None else [_some_rows(path, page, rows) for page in found]
@@ -80,10 +82,9 @@ def _pages(path: Path, views: slice | None) -> list[np.ndarray[Any, Any]]:
             for page in chosen:
                 _check_page(path, page)
             pages = [page.asarray() for page in chosen]
-    except ValueError as error:
-        text = str(error)
-        raise ValueError(text if text.startswith(str(path)) else f"{path}: damaged ({text})") from error
     except Exception as error:
+        if str(error).startswith(str(path)):
+            raise
         raise ValueError(f"{path}: not a TIFF file, truncated or damaged ({error})") from error
     for page in pages:
         if page.shape != pages[0].shape or page.dtype != pages[0].dtype:

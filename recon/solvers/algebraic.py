@@ -17,23 +17,29 @@ from .iterate import Iterate, relative
 
 
 def sirt(
-    A: LinearOperator, y: Tensor, x: Tensor, relaxation: float = 1.0, lower: float | None = None
+    A: LinearOperator,
+    y: Tensor,
+    x: Tensor,
+    relaxation: float = 1.0,
+    lower: float | None = None,
+    upper: float | None = None,
 ) -> Iterator[Iterate]:
     """x⁺ = x + ω C A* R (y − A x), R = 1/(A 1), C = 1/(A* 1): simultaneous iterative reconstruction.
 
     Gregor and Benson, IEEE Trans. Med. Imaging 27 (2008). Converges to the minimiser of ½‖A x − y‖²_R for
-    0 < ω < 2; `lower` projects onto x ≥ lower. One A and one A* an iteration. A has no negative entry.
+    0 < ω < 2; `lower` and `upper` project onto lower ≤ x ≤ upper. One A and one A* an iteration. A has no
+    negative entry.
 
     residual = ‖x⁺ − x‖ / (ω ‖x⁺‖) of the last step; objective = ½‖A x − y‖²_R.
     """
     _check_relaxation("sirt", relaxation)
     n, m = len(A.in_shape), len(A.out_shape)
     R, C = _inverse_sums(A, x)
-    x = _clamp(x, lower)
+    x = _clamp(x, lower, upper)
     r = y - A(x)
     yield Iterate(x, torch.full_like(_length(r, m), torch.inf), total(R * r.abs() ** 2, m) / 2)
     while True:
-        new = _clamp(x + relaxation * C * A.adjoint(R * r), lower)
+        new = _clamp(x + relaxation * C * A.adjoint(R * r), lower, upper)
         moved, x = norm(new - x, n) / relaxation, new
         r = y - A(x)
         yield Iterate(x, relative(moved, norm(x, n)), total(R * r.abs() ** 2, m) / 2)
@@ -45,6 +51,7 @@ def sart(
     x: Tensor,
     relaxation: float = 1.0,
     lower: float | None = None,
+    upper: float | None = None,
 ) -> Iterator[Iterate]:
     """x ← x + ω Cᵢ Aᵢ* Rᵢ (yᵢ − Aᵢ x) over all subsets i in turn; one iteration is one pass.
 
@@ -61,14 +68,14 @@ def sart(
         raise ValueError(f"sart ys: expected one for each of {len(subsets)} (≥ 1) subsets, got {len(ys)}")
     n, m = len(subsets[0].in_shape), len(subsets[0].out_shape)
     sums = [_inverse_sums(A, x) for A in subsets]
-    x = _clamp(x, lower)
+    x = _clamp(x, lower, upper)
     yield Iterate(x, torch.full_like(_length(x, n), torch.inf))
     while True:
         start, misfit = x, torch.zeros_like(_length(x, n))
         for A, y, (R, C) in zip(subsets, ys, sums, strict=True):
             r = y - A(x)
             misfit = misfit + total(R * r.abs() ** 2, m) / 2
-            x = _clamp(x + relaxation * C * A.adjoint(R * r), lower)
+            x = _clamp(x + relaxation * C * A.adjoint(R * r), lower, upper)
         yield Iterate(x, relative(norm(x - start, n) / relaxation, norm(x, n)), misfit)
 
 
@@ -106,8 +113,8 @@ def _inverse_sums(A: LinearOperator, x: Tensor) -> tuple[Tensor, Tensor]:
     return tuple(torch.where(s > 1e-6 * s.max(), 1 / s, 0.0) for s in (rows, columns))  # type: ignore[return-value]
 
 
-def _clamp(x: Tensor, lower: float | None) -> Tensor:
-    return x if lower is None else x.clamp(min=lower)
+def _clamp(x: Tensor, lower: float | None, upper: float | None) -> Tensor:
+    return x if lower is None and upper is None else x.clamp(lower, upper)
 
 
 def _length(x: Tensor, n: int) -> Tensor:

@@ -130,7 +130,7 @@ def _free(x: Tensor, g: Tensor, lower: float | None, upper: float | None) -> Ten
 def _apply_inverse_hessian(
     g: Tensor, pairs: list[tuple[Tensor, Tensor]], gamma: Tensor, free: Tensor, n: int
 ) -> Tensor:
-    """The two-loop recursion on the free pixels of every image; a pair without curvature there is left out."""
+    """The two-loop recursion on the free pixels of every image; pairs without curvature are left out."""
     kept = []
     for s, y in pairs:
         s, y = torch.where(free, s, 0.0), torch.where(free, y, 0.0)

@@ -22,8 +22,8 @@ def lsqr(A: LinearOperator, y: Tensor, x: Tensor, damping: Tensor | float = 0.0)
 
     damping  δ ≥ 0, a float or one per image (scipy's `damp` is √δ)
 
-    residual = ‖A*(y − A x) − δ x‖ / max(‖A*y‖, that at the start), from the recurrences; an image stands still
-    when it is at rounding level. objective = the minimised value.
+    residual = ‖A*(y − A x) − δ x‖ / max(‖A*y‖, that at the start), from the recurrences; an image stands
+    still when it is at rounding level. objective = the minimised value.
     """
     n, m = len(A.in_shape), len(A.out_shape)
     root = torch.as_tensor(damping, dtype=x.real.dtype, device=x.device).sqrt()

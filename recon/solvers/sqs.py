@@ -42,7 +42,7 @@ def os_sqs(
     prior      a smooth functional with a bound on its curvature: `curvatures(x)` or `lipschitz`; or None
     lower, upper  bounds, None for none; transmission curvatures hold where A x ≥ 0, so for lower ≥ 0
     momentum   False: with one subset the objective then never rises
-    curvature  "optimal", the least one at the current x, or "max", the largest over x ≥ 0: of TransmissionPoisson
+    curvature  of TransmissionPoisson: "optimal", the least at the current x, or "max", that over all x ≥ 0
     halve      passes before subsets are merged; 0 never merges, for a few fast passes
 
     residual = ‖D(z − x⁺)‖ / largest ‖∇‖ so far, for the step from z to x⁺, once all subsets are one; before
@@ -52,6 +52,8 @@ def os_sqs(
     n = len(parts[0].A.in_shape)
     rows = [_row_sums(part, x) for part in parts]
     x = _clamp(x, lower, upper)
+    if prior is not None:
+        diagonal(prior, x)  # a prior without curvature is an error here already
     groups, passes = len(parts), 0
     data = _denominator(parts, rows, x, curvature)
     fixed = curvature == "max" or all(isinstance(part.f, SquaredL2) for part in parts)
@@ -114,8 +116,8 @@ def diagonal(f: Functional, x: Tensor) -> Tensor | float:
 def _lipschitz(f: Functional) -> Tensor | float:
     if not bool(torch.isfinite(torch.as_tensor(f.lipschitz)).all()):
         raise ValueError(
-            f"os_sqs: expected a smooth functional with `curvatures(x)` or a finite `lipschitz`, got {f!r}; use "
-            "pdhg, a smooth relative as HuberTV, or mlem and osem for counts of emission"
+            f"os_sqs: expected a smooth functional with `curvatures(x)` or a finite `lipschitz`, got {f!r}; "
+            "use pdhg, a smooth relative as HuberTV, or mlem and osem for counts of emission"
         )
     return spread(f.lipschitz, f.ndim)
 
@@ -126,13 +128,10 @@ def _through_gradient(A: Gradient, c: Tensor | float, x: Tensor) -> Tensor:
     c = torch.as_tensor(c, dtype=x.real.dtype, device=x.device)
     c = c.expand(torch.broadcast_shapes(c.shape, (*x.shape[: x.ndim - n], n, *A.in_shape)))
     result = torch.zeros_like(x.real)
-    for axis in range(n):
-        inside = [slice(None)] * n
-        last = list(inside)
-        inside[axis], last[axis] = slice(None, -1), slice(1, None)
-        along = 2 * c.select(-n - 1, axis)[(..., *inside)] / A.spacing**2
-        result[(..., *inside)] += along
-        result[(..., *last)] += along
+    for axis, size in enumerate(A.in_shape):
+        along = 2 * c.select(-n - 1, axis).narrow(axis - n, 0, size - 1) / A.spacing**2
+        result.narrow(axis - n, 0, size - 1).add_(along)
+        result.narrow(axis - n, 1, size - 1).add_(along)
     return result
 
 
@@ -161,7 +160,8 @@ def _denominator(
         elif curvature == "optimal":
             c = torch.as_tensor(diagonal(f, part.A(x)), dtype=row.dtype, device=row.device)
         else:
-            c = f.curvatures() if hasattr(f, "curvatures") else torch.as_tensor(_lipschitz(f))
+            own = getattr(f, "curvatures", None)
+            c = torch.as_tensor(_lipschitz(f)) if own is None else own()
         found.append(part.A.adjoint((c * row).expand(torch.broadcast_shapes(c.shape, row.shape))))
     return torch.stack(torch.broadcast_tensors(*found)).sum(0)
 

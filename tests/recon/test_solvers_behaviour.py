@@ -7,7 +7,7 @@ import torch
 
 from operators import LinearOperator, ParallelBeam, XRay
 from operators.tensors import total
-from priors import TV, NonNegative, SquaredL2
+from priors import TV, HuberTV, NonNegative, SquaredL2
 from recon.solvers import (
     Iterate,
     admm,
@@ -16,6 +16,11 @@ from recon.solvers import (
     douglas_rachford,
     fista,
     gradient_descent,
+    lbfgs,
+    lsqr,
+    mlem,
+    os_sqs,
+    osem,
     pdhg,
     run,
     sart,
@@ -38,6 +43,7 @@ def scan(images=2):
 def every_solver(A, y, x):
     f, g = SquaredL2(target=y), NonNegative()
     views = [[k] for k in view_order(7)]
+    parts = [SquaredL2(target=y[..., v, :]) @ A.subset(v) for v in views]
     return {
         "cg": lambda: cg(lambda v: A.gram(v) + v, A.adjoint(y), x),
         "cgls": lambda: cgls(A, y, x),
@@ -48,6 +54,12 @@ def every_solver(A, y, x):
         "pdhg-circulant": lambda: pdhg([f @ A, TV((8, 9))], g, x, circulant=True),
         "admm": lambda: admm([f @ A, TV((8, 9))], g, x),
         "douglas_rachford": lambda: douglas_rachford([f @ A, TV((8, 9))], g, x),
+        "lsqr": lambda: lsqr(A, y, x),
+        "lbfgs": lambda: lbfgs(f @ A + HuberTV((8, 9), delta=0.1), x),
+        "lbfgs-box": lambda: lbfgs(f @ A, x, lower=0.0, upper=50.0),
+        "mlem": lambda: mlem(A, y, x, background=0.1),
+        "osem": lambda: osem([A.subset(v) for v in views], [y[..., v, :] for v in views], x),
+        "os-sqs": lambda: os_sqs(parts, HuberTV((8, 9), delta=0.1), x, halve=2),
         "sirt": lambda: sirt(A, y, x),
         "sart": lambda: sart([A.subset(v) for v in views], [y[..., v, :] for v in views], x),
     }
@@ -92,6 +104,8 @@ def test_zero_data_give_zero(name):
         ("pdhg", 1, 1),
         ("admm", 5, 6),
         ("douglas_rachford", 2, 2),
+        ("lsqr", 1, 1),
+        ("mlem", 1, 1),
         ("sirt", 1, 1),
     ],
 )
@@ -158,12 +172,23 @@ def test_a_stopped_image_may_diverge_later_unseen():
         lambda A, y, x: pdhg([SquaredL2(target=y) @ A], SquaredL2(), x, circulant=True),
         lambda A, y, x: sirt(-A, y, x),
         lambda A, y, x: douglas_rachford([SquaredL2(target=y) @ A], None, x, tau=1.0),
+        lambda A, y, x: lsqr(A, y, x, damping=-1.0),
+        lambda A, y, x: lbfgs(SquaredL2(target=y) @ A, x, lower=1.0, upper=0.0),
+        lambda A, y, x: lbfgs(SquaredL2(target=y) @ A, x, memory=0),
+        lambda A, y, x: mlem(A, y, x - 1),
+        lambda A, y, x: mlem(-A, y, x),
+        lambda A, y, x: osem([A], [], x),
+        lambda A, y, x: osem([A], [y], x, backgrounds=[0.0, 0.0]),
+        lambda A, y, x: os_sqs([SquaredL2(target=y)], None, x),
+        lambda A, y, x: os_sqs([SquaredL2(target=y) @ A], TV((8, 9)), x),
+        lambda A, y, x: os_sqs([SquaredL2(target=y) @ -A], None, x),
     ],
 )
 def test_bad_arguments(call):
     A, x, y = scan()
     with pytest.raises(ValueError, match=r"expect|give both"):
-        next(call(A, y, x))
+        for _ in zip(range(2), call(A, y, x), strict=False):
+            pass
 
 
 class Positive(LinearOperator):

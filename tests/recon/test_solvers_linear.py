@@ -14,6 +14,8 @@ from recon.solvers import (
     douglas_rachford,
     fista,
     gradient_descent,
+    lbfgs,
+    lsqr,
     pdhg,
     run,
 )
@@ -63,6 +65,8 @@ def strongly_convex(name, A, y, x):
     return {
         "cg": lambda: cg(lambda v: A.gram(v) + RIDGE * v, A.adjoint(y), x),
         "cgls": lambda: cgls(A, y, x, damping=RIDGE),
+        "lsqr": lambda: lsqr(A, y, x, damping=RIDGE),
+        "lbfgs": lambda: lbfgs(f @ A + ridge, x),
         "gradient_descent": lambda: gradient_descent(f @ A + ridge, x, step=1 / (L + RIDGE)),
         "backtracking": lambda: gradient_descent(f @ A, x, g=ridge),
         "fista": lambda: fista(f @ A, ridge, L, x),
@@ -76,8 +80,8 @@ def strongly_convex(name, A, y, x):
 
 
 NAMES = [
-    "cg", "cgls", "gradient_descent", "backtracking", "fista", "fista-strong", "pdhg", "pdhg-two-terms",
-    "admm", "admm-two-terms", "douglas_rachford",
+    "cg", "cgls", "lsqr", "lbfgs", "gradient_descent", "backtracking", "fista", "fista-strong", "pdhg",
+    "pdhg-two-terms", "admm", "admm-two-terms", "douglas_rachford",
 ]  # fmt: skip
 
 
@@ -96,7 +100,7 @@ def test_reaches_the_minimiser(name, start, system):
     assert error.max() < 1e-8
 
 
-@pytest.mark.parametrize("name", ["fista", "pdhg", "admm", "douglas_rachford", "backtracking"])
+@pytest.mark.parametrize("name", ["fista", "pdhg", "admm", "douglas_rachford", "backtracking", "lbfgs"])
 def test_reaches_the_nonnegative_minimiser(name):
     generator = torch.Generator().manual_seed(3)
     A = Matrix(torch.randn(30, 20, generator=generator, dtype=torch.float64), SHAPE, DATA)
@@ -108,6 +112,7 @@ def test_reaches_the_nonnegative_minimiser(name):
         "admm": lambda: admm([(f, A)], g, x),
         "douglas_rachford": lambda: douglas_rachford([(f, A)], g, x),
         "backtracking": lambda: gradient_descent(f @ A, x, g=g),
+        "lbfgs": lambda: lbfgs(f @ A, x, lower=0.0),
     }[name]()
     found = run(solver, 3000, tolerance=1e-12)
     for image, data in zip(found, y, strict=True):

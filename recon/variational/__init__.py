@@ -1,0 +1,15 @@
+"""Variational methods: a likelihood, a prior, a solver.
+
+All minimise d(A x) + λ E(x) with d = −ln p(y | A x), so λ follows the dose, and E an integral over mm, so it
+keeps its meaning when the pixel size changes. λ can be chosen without the truth: `recon.selection`.
+"""
+
+from .base import Solution as Solution
+from .base import Variational as Variational
+from .ordered_subsets import OSSQS as OSSQS
+from .ordered_subsets import PWLSHuber as PWLSHuber
+from .smooth import HuberTotalVariation as HuberTotalVariation
+from .smooth import Tikhonov as Tikhonov
+from .total_variation import PWLSTotalVariation as PWLSTotalVariation
+from .total_variation import TotalVariation as TotalVariation
+from .wavelet import WaveletReconstruction as WaveletReconstruction

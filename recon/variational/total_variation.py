@@ -1,0 +1,60 @@
+"""Total variation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from torch import Tensor
+
+from priors import TV, Functional
+
+from ..fidelity import Likelihood
+from ..problem import Problem
+from ..solvers import Iterate, pdhg
+from .base import Variational, Weight, is_scan, pixel_size
+
+
+class TotalVariation(Variational):
+    """min_x d(A x) + λ ∫|∇x|, x ≥ 0: edges cost their height, noise costs more.
+
+    Rudin, Osher, Fatemi, Physica D 60 (1992); by `pdhg`, with the gap. λ in units of 1/([x]·mm).
+
+    isotropic  Euclidean length of the gradient, or the sum of its two moduli
+    and the parameters of `Variational`
+    """
+
+    def __init__(
+        self,
+        weight: Weight = None,
+        iterations: int = 150,
+        tolerance: float = 1e-3,
+        positive: bool = True,
+        likelihood: Likelihood | None = None,
+        isotropic: bool = True,
+        upper: float | None = None,
+    ):
+        super().__init__(weight, iterations, tolerance, positive, likelihood, upper)
+        self.isotropic = isotropic
+
+    def iterates(self, problem: Problem, d: Functional, weight: Tensor, x: Tensor) -> Iterator[Iterate]:
+        prior = TV(problem.A.in_shape, pixel_size(problem), self.isotropic, weight)
+        return pdhg([d @ problem.A, prior], self.constraint(problem, x), x, circulant=is_scan(problem))
+
+    @classmethod
+    def examples(cls) -> list[TotalVariation]:
+        """λ by the discrepancy, by whiteness, and given, with an upper bound."""
+        return [
+            cls(iterations=30),
+            cls(weight="whiteness", iterations=30),
+            cls(weight=5.0, iterations=30, isotropic=False, upper=1.0),
+        ]
+
+
+class PWLSTotalVariation(TotalVariation):
+    """min_x ½ Σ (A x − y)²/variance + λ ∫|∇x|, x ≥ 0: a ray is trusted as far as its counts.
+
+    Sauer and Bouman, IEEE Trans. Signal Process. 41 (1993); Sidky and Pan, Phys. Med. Biol. 53 (2008).
+    """
+
+    default_likelihood: ClassVar[Likelihood] = "weighted"
