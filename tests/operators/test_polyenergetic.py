@@ -170,7 +170,6 @@ def test_one_material_needs_no_split():
 
 
 def test_volumes():
-    pytest.importorskip("operators.backends.joseph3d")
     A = XRay(ParallelBeam3D((3, 5, 4), 20.0, ANGLES[:3], (3, 6), 20.0))
     P, x = Polyenergetic(A, BEAM), 0.0205 * (0.2 + 3.2 * random(2, 3, 5, 4))
     y = P(x)
