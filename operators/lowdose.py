@@ -93,7 +93,7 @@ class LowDose(NoiseModel):
         self._check_clean(p)
         p = p.detach().double().cpu()
         i0, b = (torch.as_tensor(_like(v, p), dtype=p.dtype).expand_as(p) for v in (self.i0, self.background))
-        mu = (i0 * (-p).exp()).clamp(min=1e-12 * self.floor)
+        mu = (i0 * (-p).exp()).clamp(min=1e-9 * self.floor)
         # many rays are alike in phantoms
         pairs, index = np.unique(torch.complex(mu, b).numpy(), return_inverse=True)
         mean, variance = log_moments(pairs.real, pairs.imag, self.electronic_sigma, self.floor)

@@ -371,7 +371,7 @@ def test_bad_tiffs_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no row 7"):
         read_tiff(tmp_path / "a.tif", rows=7)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="no .tif"):
+    with pytest.raises(ValueError, match=r"no \.tif"):
         read_tiff(tmp_path / "empty")
 
 
@@ -478,7 +478,7 @@ def test_hostile_mat_files_are_refused(tmp_path):
 
 
 def detect(folder, offset=0.0, views=120, bins=96):
-    """A small 2DeteCT scan of a disc: raw counts of single detector pixels, the far end first, dark, flats."""
+    """A small 2DeteCT scan of a disc: counts of single detector pixels, far end first, dark, flats."""
     import tifffile
 
     angles = tuple(2 * math.pi * k / views for k in range(views))
