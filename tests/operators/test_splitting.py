@@ -91,7 +91,7 @@ torch.set_num_threads(1)
 folder, memory = sys.argv[1], float(sys.argv[2])
 
 def scan(n):
-    angles = [0.1 * k for k in range(n // 4)]
+    angles = [0.1 * k for k in range(n // 8)]
     return ConeBeam((2 * n, n, n), 1.0, angles, (n, n), 2.0, 2.0 * n, 4.0 * n)
 
 def memmap(name, shape):
