@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .solvers import pdhg as pdhg
     from .solvers import run as run
     from .solvers import sart as sart
+    from .solvers import sart_on_disk as sart_on_disk
     from .solvers import sirt as sirt
     from .unrolled.primal_dual import LearnedPrimalDual as LearnedPrimalDual
     from .variational import OSSQS as OSSQS
@@ -109,6 +110,7 @@ _EXPORTS = {
     "rmse_hu": "metrics",
     "run": "solvers",
     "sart": "solvers",
+    "sart_on_disk": "solvers",
     "sirt": "solvers",
     "ssim": "metrics",
 }
