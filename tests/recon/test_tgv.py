@@ -36,7 +36,7 @@ def test_affine_images_with_their_slope_cost_nothing(shape):
 
 
 def test_strain_is_the_symmetric_part():
-    """w = (y, x)·(0, 1): E w has the entry ½(∂_x w_y + ∂_y w_x) = ½ off the diagonal, √2 times that stored."""
+    """w = (0, y): ½(∂_x w_y + ∂_y w_x) = ½ off the diagonal, of which √2 times is stored."""
     y, _ = torch.meshgrid(torch.arange(5.0), torch.arange(6.0), indexing="ij")
     E = Strain((5, 6))(torch.stack([torch.zeros(5, 6), torch.zeros(5, 6), y]))
     assert float(E[:2].abs().max()) == 0
