@@ -129,7 +129,7 @@ def test_the_chosen_strength_is_near_the_best(smoother, domain, scan):
 @pytest.mark.parametrize(("smoother", "domain"), KINDS)
 def test_alone_as_in_a_batch(smoother, domain, scan):
     problem, _ = scan
-    method = SinogramDenoisedFBP(smoother, domain)
+    method = SinogramDenoisedFBP(smoother, domain, strength=2.0 if smoother == "tv" else None)
     alone = method(Problem(problem.A, problem.y[1], problem.noise))
     torch.testing.assert_close(alone, method(problem)[1], rtol=1e-7, atol=1e-11)
 
@@ -137,10 +137,13 @@ def test_alone_as_in_a_batch(smoother, domain, scan):
 def test_less_noise_than_the_same_filter_without(scan):
     problem, x = scan
 
-    def error(method):
-        return (method(problem) - x).square().mean((1, 2))
+    # pixels and views apart, which no denoiser knows of
+    clean = fbp(problem.A, problem.A(x)).clamp(min=0)
 
-    assert (error(SinogramDenoisedFBP("bilateral")) < 0.95 * error(FBP("ram-lak"))).all()
+    def error(method):
+        return (method(problem) - clean).square().mean((1, 2))
+
+    assert (error(SinogramDenoisedFBP("bilateral")) < 0.8 * error(FBP("ram-lak"))).all()
 
 
 @pytest.mark.parametrize(
