@@ -30,8 +30,6 @@ EXTRAS = {
 @click.command()
 def doctor() -> None:
     """Versions, devices, projectors that work, a check of the adjoint, and what is missing."""
-    import torch
-
     from ..comparison.describe import environment
 
     found = environment()
