@@ -2,6 +2,7 @@
 
 import math
 import multiprocessing
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -204,7 +205,7 @@ def test_slabs_add_up(geometry):
     y = torch.randn(*geometry.out_shape, generator=generator(), dtype=torch.float64)
     A, nz = XRay(geometry), geometry.volume_shape[0]
     cuts = [0, nz // 3, nz // 3 + 1, nz]
-    slabs = [(slice(a, b), XRay(geometry.slab(a, b))) for a, b in zip(cuts, cuts[1:], strict=False)]
+    slabs = [(slice(a, b), XRay(geometry.slab(a, b))) for a, b in pairwise(cuts)]
     torch.testing.assert_close(sum(S(x[part]) for part, S in slabs), A(x), rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(
         torch.cat([S.adjoint(y) for _, S in slabs]), A.adjoint(y), rtol=1e-10, atol=1e-10
