@@ -18,7 +18,7 @@ from .backends.rays import ray_table
 from .base import LinearOperator
 from .geometry import FanBeam, Geometry, ParallelBeam, PlanarGeometry
 from .vectors import ConeVectors, ParallelVectors
-from .volume import ConeBeam, ParallelBeam3D
+from .volume import ConeBeam, ParallelBeam3D, VolumeGeometry
 
 _PLANAR = {"numba": "joseph", "sparse": "sparse", "astra": "astra", "triton": "triton_joseph"}
 _VOLUME = {
@@ -135,20 +135,21 @@ class XRay(LinearOperator):
             FanBeam((7, 10), 1.0, scattered, 9, 3.0 * 1.5, 20.0, 30.0, detector="arc", offset=0.7),
             FanBeam((10, 6), 2.0, (0.4,), 11, 2.0, 30.0, 30.0, offset=-1.0),
         ]
-        grid = ((4, 5, 6), (1.3, 1.0, 1.0), turn)
-        cone = ConeBeam(*grid, (3, 7), (0.7, 2.0), 20.0, 40.0)
-        f = cone.frames()
+        shape, voxel = (4, 5, 6), (1.3, 1.0, 1.0)
+        cone = ConeBeam(shape, voxel, turn, (3, 7), (0.7, 2.0), 20.0, 40.0)
+        f: Any = cone.frames()
         across, along = f.u + 0.3 * f.v, f.v - 0.3 * f.u  # a turned detector
         volumes: list[VolumeGeometry] = [
             cone,
-            ConeBeam(*grid[:2], scattered, (9, 8), 1.0, 20.0, 40.0, "arc", (0.4, -0.7)),
-            ConeBeam((9, 5, 5), (0.5, 1.0, 1.2), turn, (3, 5), 3.4, 20.0, 40.0, pitch=3.0),
-            ParallelBeam3D(*grid, (6, 8), (0.5, 1.0), offset=(0.2, 0.3)),
-            ParallelBeam3D((5, 3, 4), (1.0, 0.8, 1.2), half, (4, 6), 1.7),
-            ConeVectors(*grid[:2], (3, 7), f.source, f.centre, across, along),
-            ConeVectors(*grid[:2], (3, 7), f.source, f.centre, across, along, radius=30.0),
+            ConeBeam(shape, voxel, scattered, (9, 8), (1.0, 1.0), 20.0, 40.0, "arc", (0.4, -0.7)),
+            ConeBeam((9, 5, 5), (0.5, 1.0, 1.2), turn, (3, 5), (3.4, 3.4), 20.0, 40.0, pitch=3.0),
+            ParallelBeam3D(shape, voxel, turn, (6, 8), (0.5, 1.0), offset=(0.2, 0.3)),
+            ParallelBeam3D((5, 3, 4), (1.0, 0.8, 1.2), half, (4, 6), (1.7, 1.7)),
+            ConeVectors(shape, voxel, (3, 7), f.source, f.centre, across, along),
+            ConeVectors(shape, voxel, (3, 7), f.source, f.centre, across, along, radius=30.0),
             ParallelVectors(
-                *grid[:2],
+                shape,
+                voxel,
                 (5, 5),
                 directions=((0.1, 0.2, 1.0), (1.0, 0.0, 0.3)),
                 detectors=((0.0, 0.0, 0.0), (0.1, 0.2, 0.3)),

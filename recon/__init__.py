@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .solvers import pdhg as pdhg
     from .solvers import run as run
     from .solvers import sart as sart
+    from .solvers import sart_on_disk as sart_on_disk
     from .solvers import sirt as sirt
     from .unrolled.primal_dual import LearnedPrimalDual as LearnedPrimalDual
     from .variational import OSSQS as OSSQS
@@ -86,6 +87,7 @@ _EXPORTS = {
     "SIRT": "iterative",
     "SinogramDenoisedFBP": "sinogram_denoising",
     "Tikhonov": "variational",
+    "TotalGeneralisedVariation": "variational",
     "TotalVariation": "variational",
     "WaveletReconstruction": "variational",
     "admm": "solvers",
@@ -108,6 +110,7 @@ _EXPORTS = {
     "rmse_hu": "metrics",
     "run": "solvers",
     "sart": "solvers",
+    "sart_on_disk": "solvers",
     "sirt": "solvers",
     "ssim": "metrics",
 }

@@ -109,7 +109,8 @@ def _pairs(builder: Any, data: Any, index: Any, align: int) -> tuple[Any, Any]:
         pairs.append(builder.load(builder.bitcast(builder.gep(data, [k]), pair.as_pointer()), align=align))
     while len(pairs) > 2:
         pairs = [_joined(builder, a, b) for a, b in zip(pairs[::2], pairs[1::2], strict=True)]
-    return _every_second(builder, *pairs, 0), _every_second(builder, *pairs, 1)
+    low, high = pairs
+    return _every_second(builder, low, high, 0), _every_second(builder, low, high, 1)
 
 
 def _shuffled(builder: Any, a: Any, b: Any, lanes: list[int]) -> Any:

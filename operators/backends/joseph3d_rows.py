@@ -1,5 +1,5 @@
 # ruff: noqa: ANN001, ANN201
-# mypy: disable-error-code="no-untyped-def, call-arg, var-annotated"
+# mypy: disable-error-code="no-untyped-def, call-arg, var-annotated, assignment"
 """The inner loops for one volume whose views share nothing: as joseph3d_kernels.py, but eight rows at once.
 
 `packed` is (ny·nx, depth), y is (views, rows, columns), a group is a view. The disk cache notices changes of

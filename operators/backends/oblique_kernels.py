@@ -1,5 +1,5 @@
 # ruff: noqa: ANN001, ANN201
-# mypy: disable-error-code="no-untyped-def, call-arg, var-annotated"
+# mypy: disable-error-code="no-untyped-def, call-arg, var-annotated, assignment"
 """The Joseph projector ray by ray, for detectors turned in any way, compiled on first use and cached on disk.
 
 A ray crosses the planes of voxels across the axis along which it passes most voxels, x or y unless z wins,

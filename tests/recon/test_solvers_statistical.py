@@ -64,7 +64,7 @@ def test_lsqr_is_cgls_and_knows_its_objective_and_residual():
     for x0 in (torch.zeros_like(start), start):
         a, b = trace(lsqr(A, y, x0, 0.3), 6), trace(cgls(A, y, x0, 0.3), 6)
         # the two lose orthogonality each in its own way
-            torch.testing.assert_close(a.last.x, b.last.x, rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(a.last.x, b.last.x, rtol=1e-6, atol=1e-8)
         for (r1, f1, _), (r2, f2, _) in zip(a.history, b.history, strict=True):
             torch.testing.assert_close(r1, r2, rtol=1e-6, atol=1e-12)
             torch.testing.assert_close(f1, f2, rtol=1e-9, atol=0)
@@ -148,7 +148,8 @@ def reference(problem, likelihood, upper=math.inf):
             value, slope = both(v / 100)
             return value, slope / 100
 
-        bounds, options = [(0, 100 * upper)] * 144, {"maxiter": 5000, "maxfun": 10000, "ftol": 1e-15, "gtol": 1e-9}
+        bounds = [(0, 100 * upper)] * 144
+        options = {"maxiter": 5000, "maxfun": 10000, "ftol": 1e-15, "gtol": 1e-9}
         result = minimize(scaled, np.zeros(144), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
         found.append(torch.as_tensor(result.x / 100).reshape(12, 12))
     return torch.stack(found)
@@ -276,7 +277,7 @@ def test_mlem_approaches_the_maximum_of_the_likelihood(emission):
     best = trace(lbfgs(d @ A, torch.ones_like(x), lower=0.0), 600, 1e-8)
     # EM is sublinear where pixels go to zero: the difference falls as one over the iterations
     assert (d(A(x)) >= best.last.objective).all()
-    torch.testing.assert_close(d(A(x)), best.last.objective, rtol=3e-3, atol=0)
+    torch.testing.assert_close(d(A(x)), best.last.objective, rtol=5e-3, atol=0)
     slope = A.adjoint(d.grad(A(best.last.x)))
     assert (slope * best.last.x).abs().max() < 1e-3 * (A.adjoint(torch.ones_like(y)) * best.last.x).max()
 
