@@ -12,19 +12,35 @@ if TYPE_CHECKING:
     from .beam import Beam as Beam
     from .beam_hardening import bone_correction as bone_correction
     from .beam_hardening import water_correction as water_correction
+    from .calibration import normalise as normalise
+    from .calibration import photon_gain as photon_gain
     from .detector import DetectorBlur as DetectorBlur
     from .detector import Lag as Lag
     from .detector import Scatter as Scatter
     from .detector import crosstalk as crosstalk
     from .detector import focal_spot_blur as focal_spot_blur
+    from .dose import Bowtie as Bowtie
+    from .dose import attenuation_modulation as attenuation_modulation
+    from .dose import exposure as exposure
+    from .dose import photons_per_ray as photons_per_ray
+    from .dose import sinusoidal_modulation as sinusoidal_modulation
     from .emission import Emission as Emission
     from .energy_integrating import EnergyIntegrating as EnergyIntegrating
+    from .fbp_noise import fbp_variance as fbp_variance
+    from .feldkamp import fdk as fdk
+    from .feldkamp import fdk_by_slab as fdk_by_slab
     from .fourier import Fourier as Fourier
     from .geometry import FanBeam as FanBeam
     from .geometry import ParallelBeam as ParallelBeam
     from .gradient import Gradient as Gradient
+    from .helical import helical_fbp as helical_fbp
+    from .helical import helical_to_fan as helical_to_fan
     from .hounsfield import to_attenuation as to_attenuation
     from .hounsfield import to_hu as to_hu
+    from .insertion import insert_dose_into_image as insert_dose_into_image
+    from .insertion import insert_into_counts as insert_into_counts
+    from .insertion import insert_into_log as insert_into_log
+    from .insertion import thin_counts as thin_counts
     from .materials import attenuation as attenuation
     from .materials import split_materials as split_materials
     from .noise import Gaussian as Gaussian
@@ -44,11 +60,16 @@ if TYPE_CHECKING:
     from .vectors import ParallelVectors as ParallelVectors
     from .volume import ConeBeam as ConeBeam
     from .volume import ParallelBeam3D as ParallelBeam3D
+    from .water import i0_for_sigma as i0_for_sigma
+    from .water import region_sigma as region_sigma
+    from .water import sigma_hu as sigma_hu
+    from .water import sigma_hu_water as sigma_hu_water
     from .wavelet import Wavelet as Wavelet
     from .xray import XRay as XRay
 
 _EXPORTS = {
     "Beam": "beam",
+    "Bowtie": "dose",
     "ConeBeam": "volume",
     "ConeVectors": "vectors",
     "DetectorBlur": "detector",
@@ -77,13 +98,32 @@ _EXPORTS = {
     "Wavelet": "wavelet",
     "XRay": "xray",
     "attenuation": "materials",
+    "attenuation_modulation": "dose",
     "bone_correction": "beam_hardening",
     "crosstalk": "detector",
+    "exposure": "dose",
     "fbp": "backprojection",
+    "fbp_variance": "fbp_noise",
+    "fdk": "feldkamp",
+    "fdk_by_slab": "feldkamp",
     "focal_spot_blur": "detector",
     "gain_errors": "rings",
+    "helical_fbp": "helical",
+    "helical_to_fan": "helical",
+    "i0_for_sigma": "water",
+    "insert_dose_into_image": "insertion",
+    "insert_into_counts": "insertion",
+    "insert_into_log": "insertion",
+    "normalise": "calibration",
+    "photon_gain": "calibration",
+    "photons_per_ray": "dose",
+    "region_sigma": "water",
     "remove_rings": "rings",
+    "sigma_hu": "water",
+    "sigma_hu_water": "water",
+    "sinusoidal_modulation": "dose",
     "split_materials": "materials",
+    "thin_counts": "insertion",
     "to_attenuation": "hounsfield",
     "to_hu": "hounsfield",
     "tube_spectrum": "spectrum",

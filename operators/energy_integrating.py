@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .beam import Beam
-from .noise import NoiseModel, Value, image_seeds, like
+from .noise_model import NoiseModel, Value, _like, image_seeds
 
 
 class EnergyIntegrating(NoiseModel):
@@ -92,13 +92,13 @@ class EnergyIntegrating(NoiseModel):
     def expected(self, clean: Tensor) -> Tensor:
         """E y = blank · exp(−p) + b [effective quanta]."""
         p = self._poly(clean) if self.correct else clean
-        return like(self.blank, clean) * (-p).exp() + like(self.background, clean)
+        return _like(self.blank, clean) * (-p).exp() + _like(self.background, clean)
 
     def signal_variance(self, clean: Tensor) -> Tensor:
         """Var y = Σ_k (g_k/ε)² λ_k + b + σₑ² [effective quanta²]."""
         L = self._length(clean)
-        photons = like(self.i0, clean) * self._square * (-self._squared.log_signal(self.beam.alone(L))).exp()
-        return photons + like(self.background, clean) + self.electronic_sigma**2
+        photons = _like(self.i0, clean) * self._square * (-self._squared.log_signal(self.beam.alone(L))).exp()
+        return photons + _like(self.background, clean) + self.electronic_sigma**2
 
     @torch.no_grad()
     def expose(self, paths: Tensor, seed: int | Sequence[int] = 0) -> Tensor:
@@ -133,7 +133,7 @@ class EnergyIntegrating(NoiseModel):
     def variance(self, y: Tensor) -> Tensor:
         p = self._log(y)
         L = self.beam.path(p)
-        signal = like(self.blank, y) * (-p).exp()
+        signal = _like(self.blank, y) * (-p).exp()
         clean = self.beam.mu_reference[0] * L if self.correct else p
         first = self.signal_variance(clean) / signal**2
         if not self.correct:
@@ -158,10 +158,10 @@ class EnergyIntegrating(NoiseModel):
         y = torch.zeros(paths.shape[1:], dtype=paths.dtype)
         for k, (q, g) in enumerate(zip(self.beam.quanta, self.beam.gain, strict=True)):
             line = sum(row[k] * L for row, L in zip(self.beam.mu, paths, strict=True))
-            photons = like(self.i0, y) * q * (-torch.as_tensor(line)).exp()
+            photons = _like(self.i0, y) * q * (-torch.as_tensor(line)).exp()
             y += g / self.unit * torch.poisson(photons, generator=generator)
         if not isinstance(self.background, float) or self.background > 0:
-            y += torch.poisson(like(self.background, y) + torch.zeros_like(y), generator=generator)
+            y += torch.poisson(_like(self.background, y) + torch.zeros_like(y), generator=generator)
         if self.electronic_sigma > 0:
             y += self.electronic_sigma * torch.randn(y.shape, generator=generator, dtype=y.dtype)
         return y
@@ -174,7 +174,7 @@ class EnergyIntegrating(NoiseModel):
         return clean / self.beam.mu_reference[0] if self.correct else self.beam.path(clean)
 
     def _log(self, y: Tensor) -> Tensor:
-        return -((y - like(self.background, y)).clamp(min=self.floor) / like(self.blank, y)).log()
+        return -((y - _like(self.background, y)).clamp(min=self.floor) / _like(self.blank, y)).log()
 
     def _check_clean(self, clean: Tensor) -> None:
         super()._check_clean(clean)

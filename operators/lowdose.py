@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import starvation as rules
 from .moments import Moments, log_moments
-from .noise_model import NoiseModel, Value, like
+from .noise_model import NoiseModel, Value, _like
 
 
 class LowDose(NoiseModel):
@@ -33,7 +33,8 @@ class LowDose(NoiseModel):
 
     variance(y): to first order var p̂ = (∂p̂/∂y)² var y with ∂p̂/∂y = −1/(y − b) and var y = E y + σₑ², so
     with y for E y it is (y + σₑ²) / (y − b)², y − b floored in both. A replaced bin has that of the mean of
-    its neighbours; a trimmed one that of its mixture. Below some 20 counts it is wrong, see `exact`.
+    its neighbours; a trimmed one that of its mixture. Below some 20 counts it is wrong, and as a weight it is
+    wrong in the direction of the noise (`benchmarks/dose_insertion.py`): see `exact`, or use a likelihood.
 
     Parameters
     ----------
@@ -79,7 +80,7 @@ class LowDose(NoiseModel):
 
     def expected(self, p: Tensor) -> Tensor:
         """E y = I₀ exp(−p) + b [counts]."""
-        return like(self.i0, p) * (-p).exp() + like(self.background, p)
+        return _like(self.i0, p) * (-p).exp() + _like(self.background, p)
 
     def exact(self, p: Tensor) -> Moments:
         """Exact mean and variance of `linearise(y)` for line integrals p, by summation, float64.
@@ -92,8 +93,8 @@ class LowDose(NoiseModel):
         """
         self._check_clean(p)
         p = p.detach().double().cpu()
-        i0, b = (torch.as_tensor(like(v, p), dtype=p.dtype).expand_as(p) for v in (self.i0, self.background))
-        mu = (i0 * (-p).exp()).clamp(min=1e-12 * self.floor)
+        i0, b = (torch.as_tensor(_like(v, p), dtype=p.dtype).expand_as(p) for v in (self.i0, self.background))
+        mu = (i0 * (-p).exp()).clamp(min=1e-9 * self.floor)
         # many rays are alike in phantoms
         pairs, index = np.unique(torch.complex(mu, b).numpy(), return_inverse=True)
         mean, variance = log_moments(pairs.real, pairs.imag, self.electronic_sigma, self.floor)
@@ -121,11 +122,11 @@ class LowDose(NoiseModel):
         return counts + self.electronic_sigma * electronic
 
     def linearise(self, y: Tensor) -> Tensor:
-        return -(self._signal(y)[0] / like(self.i0, y)).log()
+        return -(self._signal(y)[0] / _like(self.i0, y)).log()
 
     def variance(self, y: Tensor) -> Tensor:
         signal, factor, replaced = self._signal(y)
-        variance = (signal + like(self.background, y) + self.electronic_sigma**2) / signal**2
+        variance = (signal + _like(self.background, y) + self.electronic_sigma**2) / signal**2
         if factor is not None:
             variance = variance * factor
         return variance if replaced is None else torch.where(replaced > 0, replaced, variance)
@@ -139,7 +140,7 @@ class LowDose(NoiseModel):
 
     def _signal(self, y: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """s, what a mixture leaves of its variance, and the variance of −ln s where bins were replaced."""
-        signal = y - like(self.background, y)
+        signal = y - _like(self.background, y)
         if self.starvation == "neighbour":
             return self._replaced(y, signal)
         if self.starvation == "trimmed-mean":
@@ -148,7 +149,7 @@ class LowDose(NoiseModel):
         return signal.clamp(min=self.floor), None, None
 
     def _replaced(self, y: Tensor, signal: Tensor) -> tuple[Tensor, None, Tensor]:
-        i0 = like(self.i0, y)
+        i0 = _like(self.i0, y)
         starved = signal < self.floor
         raw = (y + self.electronic_sigma**2) / i0**2
         mean, noise, count = rules.nearest_mean(
@@ -162,7 +163,7 @@ class LowDose(NoiseModel):
         return signal, None, torch.zeros_like(signal).index_put(place, variance)
 
     def _trimmed(self, y: Tensor, signal: Tensor) -> tuple[Tensor, Tensor]:
-        i0 = like(self.i0, y)
+        i0 = _like(self.i0, y)
         panel = self._detector(y) == 2
         n, _, spread = rules.PANEL if panel else rules.ROW
         T = signal / i0

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .lowdose import LowDose as LowDose
-from .noise_model import NoiseModel, Value, like
+from .noise_model import NoiseModel, Value, _like
 from .noise_model import image_seeds as image_seeds
 from .tensors import spread
 
@@ -70,7 +70,7 @@ class Gaussian(NoiseModel):
                 f"{self!r}: sigma has one value per image; expected batch {tuple(self.sigma.shape)} before "
                 f"{self.data_ndim} dimensions per image, got {tuple(y.shape)}; see noise.select"
             )
-        return spread(like(self.sigma, y), self.data_ndim)
+        return spread(_like(self.sigma, y), self.data_ndim)
 
 
 class Poisson(NoiseModel):
@@ -96,7 +96,7 @@ class Poisson(NoiseModel):
 
     def expected(self, clean: Tensor) -> Tensor:
         """E y = s·clean + b."""
-        return like(self.scale, clean) * clean + like(self.background, clean)
+        return _like(self.scale, clean) * clean + _like(self.background, clean)
 
     def select(self, index: int | slice | Tensor) -> NoiseModel:
         return Poisson(
@@ -107,10 +107,10 @@ class Poisson(NoiseModel):
         return torch.poisson(self.expected(clean), generator=generator)
 
     def linearise(self, y: Tensor) -> Tensor:
-        return (y - like(self.background, y)) / like(self.scale, y)
+        return (y - _like(self.background, y)) / _like(self.scale, y)
 
     def variance(self, y: Tensor) -> Tensor:
-        return y.clamp(min=1) / like(self.scale, y) ** 2
+        return y.clamp(min=1) / _like(self.scale, y) ** 2
 
     def check(self, y: Tensor) -> None:
         self._check_counts("y", y)

@@ -90,7 +90,7 @@ class NoiseModel(nn.Module, ABC):
         return values
 
     def __repr__(self) -> str:
-        arguments = [f"{name}={show(getattr(self, name))}" for name in self.fields]
+        arguments = [f"{name}={_show(getattr(self, name))}" for name in self.fields]
         if self.data_ndim != 2:
             arguments.append(f"data_ndim={self.data_ndim}")
         return f"{type(self).__name__}({', '.join(a for a in arguments if not a.endswith('=None'))})"
@@ -112,7 +112,7 @@ class NoiseModel(nn.Module, ABC):
         fine = (value > low if strict else value >= low) & torch.isfinite(value)
         if not bool(fine.all()):
             wanted = "positive" if strict else "non-negative"
-            got = show(getattr(self, name))
+            got = _show(getattr(self, name))
             raise ValueError(f"{type(self).__name__} {name}: expected {wanted} finite numbers, got {got}")
 
     def _selected(self, value: Value, index: int | slice | Tensor) -> Value:
@@ -177,12 +177,12 @@ def draw_images(
     return y.reshape(data.shape).to(data.device, data.dtype)
 
 
-def like(value: Value, y: Tensor) -> Any:
+def _like(value: Value, y: Tensor) -> Any:
     """A parameter on the device and in the precision of the data."""
     return value.to(y.device, real_dtype(y)) if isinstance(value, Tensor) else value
 
 
-def show(value: Value | str | None) -> str:
+def _show(value: Value | str | None) -> str:
     """A parameter as `repr` prints it."""
     if isinstance(value, str):
         return repr(value)

@@ -73,6 +73,30 @@ def check(
     )
 
 
+def mismatch(
+    A: LinearOperator,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+) -> float:
+    """|⟨A x, y⟩ − ⟨x, A*y⟩| / ‖A x‖‖y‖ of signed random x and y, the worst of three draws.
+
+    About the rounding of `dtype` where `adjoint_is_exact`, and elsewhere what an approximate adjoint does.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    worst = 0.0
+    for _ in range(3):
+        x = torch.randn(A.in_shape, generator=generator, dtype=torch.float64).to(device, dtype)
+        y = torch.randn(A.out_shape, generator=generator, dtype=torch.float64).to(device, dtype)
+        if A(x).is_complex():
+            raise ValueError(f"mismatch A: expected an operator on real data, got {A!r}; use check(A)")
+        Ax, back = A(x).double(), A.adjoint(y).double()
+        size = torch.linalg.vector_norm(Ax) * torch.linalg.vector_norm(y.double())
+        gap = (Ax * y).sum() - (x * back).sum()
+        worst = max(worst, abs(float(gap)) / (float(size) or 1.0))
+    return worst
+
+
 class _Check:
     def __init__(
         self, A: LinearOperator, seed: int, dtype: torch.dtype, complex_input: bool, device: torch.device

@@ -46,6 +46,18 @@ class _Vectors(VolumeGeometry):
         chosen: dict[str, Any] = {name: np.asarray(getattr(self, name))[index] for name in self._fields}
         return replace(self, **chosen)
 
+    def refined(self, volume_shape: tuple[int, int, int], oversampling: int) -> Self:
+        dz, dy, dx = (length / n for length, n in zip(self.extent, volume_shape, strict=True))
+        rows, columns = self.detector_shape
+        finer: dict[str, Any] = {name: np.asarray(getattr(self, name)) / oversampling for name in ("u", "v")}
+        return replace(
+            self,
+            volume_shape=volume_shape,
+            voxel_size=(dz, dy, dx),
+            detector_shape=(rows * oversampling, columns * oversampling),
+            **finer,
+        )
+
     def _lowered(self, height: float, volume_shape: tuple[int, int, int]) -> Self:
         places = [name for name in ("sources", "detectors") if name in self._fields]
         lowered: dict[str, Any] = {name: np.asarray(getattr(self, name)) - [0, 0, height] for name in places}

@@ -128,6 +128,10 @@ class VolumeGeometry(Geometry):
     def _lowered(self, height: float, volume_shape: tuple[int, int, int]) -> Self:
         """Source and detector lowered by `height` [mm], another number of voxels."""
 
+    @abstractmethod
+    def refined(self, volume_shape: tuple[int, int, int], oversampling: int) -> Self:
+        """The same scanner on another grid over the same field, detector pixels cut into oversampling²."""
+
     def rays(self) -> Rays:
         frames = self.frames()
         pixels = frames.pixels(*self.detector_grid)
@@ -181,7 +185,6 @@ class _Circular(VolumeGeometry):
         return replace(self, angles=tuple(chosen.tolist()))
 
     def refined(self, volume_shape: tuple[int, int, int], oversampling: int) -> Self:
-        """The same scanner on another grid over the same field, detector pixels cut into oversampling²."""
         dz, dy, dx = (length / n for length, n in zip(self.extent, volume_shape, strict=True))
         (rows, columns), (row, column) = self.detector_shape, self.detector_pixel_size
         return replace(

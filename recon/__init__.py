@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .baselines.postprocess import FBPUNet as FBPUNet
     from .dip import DeepImagePrior as DeepImagePrior
     from .direct import FBP as FBP
+    from .direct import FDK as FDK
     from .direct import Adjoint as Adjoint
     from .emission import MLEM as MLEM
     from .emission import OSEM as OSEM
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from .solvers import pdhg as pdhg
     from .solvers import run as run
     from .solvers import sart as sart
+    from .solvers import sart_on_disk as sart_on_disk
     from .solvers import sirt as sirt
     from .unrolled.primal_dual import LearnedPrimalDual as LearnedPrimalDual
     from .variational import OSSQS as OSSQS
@@ -67,6 +69,7 @@ _EXPORTS = {
     "EmissionFBP": "emission",
     "FBP": "direct",
     "FBPUNet": "baselines.postprocess",
+    "FDK": "direct",
     "HuberTotalVariation": "variational",
     "Iterate": "solvers",
     "LSQR": "iterative",
@@ -84,6 +87,7 @@ _EXPORTS = {
     "SIRT": "iterative",
     "SinogramDenoisedFBP": "sinogram_denoising",
     "Tikhonov": "variational",
+    "TotalGeneralisedVariation": "variational",
     "TotalVariation": "variational",
     "WaveletReconstruction": "variational",
     "admm": "solvers",
@@ -106,6 +110,7 @@ _EXPORTS = {
     "rmse_hu": "metrics",
     "run": "solvers",
     "sart": "solvers",
+    "sart_on_disk": "solvers",
     "sirt": "solvers",
     "ssim": "metrics",
 }

@@ -15,19 +15,21 @@ from .problem import Problem
 class FBP(Reconstructor):
     """x = max(0, Σ_v Δ_v W(v, x) (h ∗ [w · y_v])(s(v, x))): filtered back projection of the post-log data.
 
-    For parallel and fan beams; see `operators.fbp` for what it does at uneven angles, on short scans and on
-    limited-angle ones.
+    For parallel and fan beams; of volumes the method of Feldkamp, Davis and Kress, and for helices fans
+    rebinned slice by slice. See `operators.fbp` for what it does at uneven angles, on short scans and on
+    limited-angle ones, and `operators.fdk` and `operators.helical_fbp` for volumes. `FDK` is another name of
+    this class.
 
     Parameters
     ----------
     filter : "ram-lak", "shepp-logan", "cosine", "hamming" or "hann"
     frequency_scaling : cut-off as a fraction of the Nyquist frequency, in (0, 1]
-    short_scan : fan beam: True Parker weights, False every ray measured twice, None as the angles say
+    short_scan : fan and cone: True Parker weights, False every ray measured twice, None as the angles say
     positive : set negative attenuation to zero, as every other CT method does by default
 
     Raises
     ------
-    ValueError : an operator without ParallelBeam or FanBeam geometry, an unknown filter
+    ValueError : an operator without the geometry of a scanner, an unknown filter
     """
 
     def __init__(
@@ -51,6 +53,9 @@ class FBP(Reconstructor):
     def examples(cls) -> list[FBP]:
         """Default, sharp, and smooth with negative values kept."""
         return [cls(), cls("ram-lak"), cls("cosine", frequency_scaling=0.6, positive=False)]
+
+
+FDK = FBP
 
 
 class Adjoint(Reconstructor):

@@ -2,12 +2,12 @@
 
 On the CPU parallel beams use 'linear' (Joseph) and fans 'line_fanflat' (intersection lengths), whose back
 projection is the transpose; the images of a batch run on several threads. An arc detector, which ASTRA lacks
-in 2-D, is a flat one of a single bin for every ray. On CUDA a parallel batch is a stack of slices, a fan one
-slice after the other; the back projection there only approximates the transpose, and there are no arcs.
+in 2-D, is a flat one of a single bin for every ray. `astra_cuda` runs them on CUDA.
 """
 
 from __future__ import annotations
 
+import importlib
 import threading
 import weakref
 from collections import OrderedDict
@@ -49,6 +49,10 @@ def usable_on_cuda() -> bool:
         return False
 
 
+def _cuda() -> Any:
+    return importlib.import_module(".astra_cuda", __package__)
+
+
 def is_arc(geometry: PlanarGeometry) -> bool:
     """Whether the detector is an arc, which ASTRA does not have on CUDA."""
     return isinstance(geometry, FanBeam) and geometry.detector == "arc"
@@ -59,7 +63,7 @@ def project(x: Tensor, geometry: PlanarGeometry) -> Tensor:
     x = _checked(x, geometry)
     y = x.new_empty(len(x), *geometry.sinogram_shape)
     if x.is_cuda:
-        _run_on_cuda("direct_FP", x, y, geometry)
+        _cuda().run("direct_FP", x, y, geometry)
     else:
         images, sinograms, forward = x.numpy(), _as_astra(y, geometry), toolbox().projector.direct_FP
         share(lambda k: forward(_projector(geometry), images[k], out=sinograms[k]), len(x), available())
@@ -71,7 +75,7 @@ def backproject(y: Tensor, geometry: PlanarGeometry) -> Tensor:
     y = _checked(y, geometry)
     x = y.new_empty(len(y), *geometry.image_shape)
     if y.is_cuda:
-        _run_on_cuda("direct_BP", y, x, geometry)
+        _cuda().run("direct_BP", y, x, geometry)
     else:
         images, sinograms, back = x.numpy(), _as_astra(y, geometry), toolbox().projector.direct_BP
         share(lambda k: back(_projector(geometry), sinograms[k], out=images[k]), len(y), available())
@@ -86,7 +90,7 @@ def _checked(x: Tensor, geometry: PlanarGeometry) -> Tensor:
     if x.device.type not in ("cpu", "cuda"):
         raise ValueError(f"XRay backend 'astra' runs on the CPU or on CUDA, got a tensor on {x.device}")
     if x.is_cuda and is_arc(geometry):
-        raise ValueError("XRay backend 'astra' has no arc detector on CUDA: use backend='sparse', or x.cpu()")
+        raise ValueError("XRay backend 'astra' has no arc of one row on CUDA: use backend='auto', or x.cpu()")
     if x.is_cuda and not usable_on_cuda():
         raise ValueError("XRay backend 'astra' finds no CUDA device: use backend='sparse', or x.cpu()")
     return x.detach().resolve_neg().contiguous()
@@ -97,7 +101,7 @@ def _as_astra(sinograms: Tensor, geometry: PlanarGeometry) -> NDArray[np.float32
     return sinograms.numpy().reshape(len(sinograms), *rows)
 
 
-class _Handle:
+class Handle:
     """The id of a projector, deleted with this object."""
 
     def __init__(self, delete: Callable[[int], None], number: int):
@@ -105,9 +109,9 @@ class _Handle:
         weakref.finalize(self, delete, number)
 
 
-def _remembered(key: tuple[Any, ...], create: Callable[[], _Handle]) -> int:
+def remembered(key: tuple[Any, ...], create: Callable[[], Handle]) -> int:
     """The projector of this thread for `key`; the least recently used goes when there are too many."""
-    handles: OrderedDict[tuple[Any, ...], _Handle] = _of_thread.__dict__.setdefault("handles", OrderedDict())
+    handles: OrderedDict[tuple[Any, ...], Handle] = _of_thread.__dict__.setdefault("handles", OrderedDict())
     if key not in handles:
         handles[key] = create()
         if len(handles) > _PROJECTORS_PER_THREAD:
@@ -117,17 +121,17 @@ def _remembered(key: tuple[Any, ...], create: Callable[[], _Handle]) -> int:
 
 
 def _projector(geometry: PlanarGeometry) -> int:
-    return _remembered((geometry,), lambda: _create(geometry))
+    return remembered((geometry,), lambda: _create(geometry))
 
 
-def _create(geometry: PlanarGeometry) -> _Handle:
+def _create(geometry: PlanarGeometry) -> Handle:
     astra = toolbox()
     fan = isinstance(geometry, FanBeam)
     vectors, bins = _vectors(geometry)
     projections = astra.create_proj_geom("fanflat_vec" if fan else "parallel_vec", bins, vectors)
     volume = astra.create_vol_geom(*geometry.image_shape, *_window(geometry))
     number = astra.create_projector("line_fanflat" if fan else "linear", projections, volume)
-    return _Handle(astra.projector.delete, number)
+    return Handle(astra.projector.delete, number)
 
 
 def _window(geometry: PlanarGeometry) -> tuple[float, float, float, float]:
@@ -148,38 +152,3 @@ def _vectors(geometry: PlanarGeometry) -> tuple[NDArray[np.float64], int]:
     across = np.stack([direction[..., 1], -direction[..., 0]], -1) * geometry.bin_size
     parts = [source, source + geometry.source_to_detector * direction, across]
     return np.concatenate(parts, -1).reshape(-1, 6), 1
-
-
-def _run_on_cuda(direction: str, source: Tensor, target: Tensor, geometry: PlanarGeometry) -> None:
-    astra, device = toolbox(), source.device
-    astra.set_gpu_index(device.index)
-    target.fill_(torch.nan)
-    if torch.cuda.current_stream(device) != torch.cuda.default_stream(device):
-        torch.cuda.current_stream(device).synchronize()
-    slices = 1 if isinstance(geometry, FanBeam) else len(source)
-    key = (geometry, slices, device.index)
-    run = getattr(astra.projector3d, direction)
-    for k in range(0, len(source), slices):
-        number = _remembered(key, lambda: _create_on_cuda(geometry, slices, device.index))
-        run(number, source[k : k + slices], out=target[k : k + slices])
-    if target.isnan().any() and not source.isnan().any():
-        raise RuntimeError(f"ASTRA left the result of {direction} on {device} unwritten (out of memory?)")
-
-
-def _create_on_cuda(geometry: PlanarGeometry, slices: int, gpu: int) -> _Handle:
-    astra = toolbox()
-    flat, bins = _vectors(geometry)
-    vectors = np.zeros((len(flat), 12))
-    for part in range(3):
-        vectors[:, 3 * part : 3 * part + 2] = flat[:, 2 * part : 2 * part + 2]
-    vectors[:, 11] = 1
-    fan = isinstance(geometry, FanBeam)
-    settings = astra.astra_dict("cuda3d")
-    settings["ProjectionGeometry"] = astra.create_proj_geom(
-        "cone_vec" if fan else "parallel3d_vec", slices, bins, vectors
-    )
-    settings["VolumeGeometry"] = astra.create_vol_geom(
-        *geometry.image_shape, slices, *_window(geometry), -slices / 2, slices / 2
-    )
-    settings["option"] = {"GPUIndex": gpu, **({"ProjectionKernel": "2d_weighting"} if fan else {})}
-    return _Handle(astra.projector3d.delete, astra.projector3d.create(settings))

@@ -1,6 +1,7 @@
 """The Joseph projector of volumes on the CPU: our own numba kernels, all cores, exact adjoint.
 
-Scans whose detector rows run along z (`upright.py`) mix a pixel's slices once for a whole detector column;
+Parallel beams project slices in the plane (`stacked.py`). Cones whose detector rows run along z
+(`columns.py`) mix a pixel's slices once for a whole detector column;
 what then climbs from slice to slice does so for eight lanes at once: eight volumes, or eight turned and
 mirrored positions of one. Other scans go ray by ray (`oblique.py`). Both read a pack of slices at a time, so
 that little more is needed than volume and data; a thread of the adjoint owns the slices that it writes: no
@@ -12,6 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,13 +24,16 @@ from torch import Tensor
 from ..geometry import FanBeam
 from ..volume import ConeBeam, VolumeGeometry
 from . import joseph3d_kernels as kernels
+from . import joseph3d_rows as rows_kernels
+from . import oblique, stacked
+from .columns import column_table
 from .lanes import Lanes, by_symmetry
 from .pool import available, share
-from .upright import upright_table
 from .vector import LANES
 
 CHUNK = 16  # columns of one piece of work
 DEPTH = 64  # slices of a pack: eight lanes of them stay in the first cache
+LANES_COST = 2.8  # what eight lanes cost over one volume's eight rows, measured on a Sapphire Rapids core
 Array = NDArray[Any]
 
 
@@ -36,7 +41,7 @@ Array = NDArray[Any]
 class Plan:
     """What the kernels need of one upright scan and one dtype, see `joseph3d_kernels.py`."""
 
-    lanes: tuple[Array, Array, Array, Array]
+    lanes: tuple[Array, ...] | None  # None: one volume, eight rows at once
     rays: tuple[Array, ...]
     work: Array
     shape: tuple[int, int, int, int]
@@ -44,35 +49,47 @@ class Plan:
     @property
     def volumes(self) -> int:
         """Volumes that a pass takes."""
-        return LANES // len(self.lanes[0])
+        return 1 if self.lanes is None else LANES // len(self.lanes[0])
 
 
 def project(x: Tensor, geometry: VolumeGeometry) -> Tensor:
     """A x: (batch, nz, ny, nx) -> (batch, views, rows, columns)."""
+    x = x.detach().resolve_neg().contiguous()
     y = torch.zeros((len(x), *geometry.out_shape), dtype=x.dtype)
-    source = x.detach().resolve_neg().contiguous().numpy().reshape(*x.shape[:2], -1)
-    target = y.numpy().reshape(len(y), -1)
-    plan = _plan(geometry, len(x) > 1, x.dtype)
-    for n in range(0, len(x), plan.volumes):
-        _forward(plan, source[n : n + plan.volumes], target[n : n + plan.volumes])
+    if flat := stacked.planar(geometry):
+        for volume, data in zip(x, y, strict=True):
+            stacked.project(volume, data, geometry, flat)
+    elif plan := _plan(geometry, len(x), x.dtype):
+        for n in range(0, len(x), plan.volumes):
+            images = slice(n, n + plan.volumes)
+            _forward(plan, x[images].numpy(), y[images].numpy())
+    else:
+        for volume, data in zip(x, y, strict=True):
+            oblique.project(volume.numpy(), data.numpy(), geometry)
     return y
 
 
 def backproject(y: Tensor, geometry: VolumeGeometry) -> Tensor:
     """A*y: (batch, views, rows, columns) -> (batch, nz, ny, nx)."""
+    y = y.detach().resolve_neg().contiguous()
     x = torch.zeros((len(y), *geometry.in_shape), dtype=y.dtype)
-    source = y.detach().resolve_neg().contiguous().numpy().reshape(len(y), -1)
-    target = x.numpy().reshape(*x.shape[:2], -1)
-    plan = _plan(geometry, len(x) > 1, x.dtype)
-    for n in range(0, len(x), plan.volumes):
-        _adjoint(plan, source[n : n + plan.volumes], target[n : n + plan.volumes])
+    if flat := stacked.planar(geometry):
+        for data, volume in zip(y, x, strict=True):
+            stacked.backproject(data, volume, geometry, flat)
+    elif plan := _plan(geometry, len(x), x.dtype):
+        for n in range(0, len(x), plan.volumes):
+            images = slice(n, n + plan.volumes)
+            _adjoint(plan, y[images].numpy(), x[images].numpy())
+    else:
+        for data, volume in zip(y, x, strict=True):
+            oblique.backproject(data.numpy(), volume.numpy(), geometry)
     return x
 
 
 def _forward(plan: Plan, x: Array, y: Array) -> None:
-    threads = available()
+    threads, nz = available(), x.shape[1]
     pieces = 4 * threads
-    nz = x.shape[1]
+    x = x.reshape(len(x), nz, -1)
     packed = np.empty((len(x), x.shape[2], min(DEPTH, _eights(nz))), x.dtype)
     for bottom in range(0, nz, DEPTH):
         span = bottom, min(bottom + DEPTH, nz)
@@ -81,21 +98,29 @@ def _forward(plan: Plan, x: Array, y: Array) -> None:
             kernels.pack(x, packed, bottom, (k, pieces))
 
         def project(k: int, span: tuple[int, int] = span) -> None:
-            kernels.project(packed, y, plan.lanes, plan.rays, plan.work, plan.shape, span, (k, pieces))
+            rest = (plan.rays, plan.work, plan.shape, span, (k, pieces))
+            if plan.lanes is None:
+                rows_kernels.project(packed[0], y[0], *rest)
+            else:
+                kernels.project(packed, y.reshape(len(y), -1), plan.lanes, *rest)
 
         for work in (pack, project):
             share(work, pieces, threads)
 
 
 def _adjoint(plan: Plan, y: Array, x: Array) -> None:
-    threads = available()
-    nz = x.shape[1]
+    threads, nz = available(), x.shape[1]
+    x = x.reshape(len(x), nz, -1)
     depth = min(_eights(-(-nz // (2 * threads))), DEPTH)
 
     def back(k: int) -> None:
         span = k * depth, min((k + 1) * depth, nz)
         packed = np.zeros((len(x), x.shape[2], depth), x.dtype)
-        kernels.backproject(y, packed, plan.lanes, plan.rays, plan.work, plan.shape, span)
+        rest = (plan.rays, plan.work, plan.shape, span)
+        if plan.lanes is None:
+            rows_kernels.backproject(y[0], packed[0], *rest)
+        else:
+            kernels.backproject(y.reshape(len(y), -1), packed, plan.lanes, *rest)
         kernels.unpack(packed, x, span[0])
 
     share(back, -(-nz // depth), threads)
@@ -105,36 +130,52 @@ def _eights(n: int) -> int:
     return -(-n // LANES) * LANES
 
 
-@lru_cache(maxsize=4)
-def _plan(geometry: VolumeGeometry, several: bool, dtype: torch.dtype) -> Plan:
-    table = upright_table(geometry)
-    assert table is not None
+def _plan(geometry: VolumeGeometry, batch: int, dtype: torch.dtype) -> Plan | None:
+    """The way with the least work for this batch; None: ray by ray."""
+    lanes = _symmetric(geometry)
+    ways = {"rows": batch * geometry.views, "volumes": -(-batch // LANES) * geometry.views * LANES_COST}
+    if lanes is not None:
+        ways["symmetries"] = -(-batch * lanes.symmetries // LANES) * len(lanes.leader) * LANES_COST
+    return _planned(geometry, min(ways, key=lambda way: ways[way]), dtype)
+
+
+@lru_cache(maxsize=8)
+def _planned(geometry: VolumeGeometry, way: str, dtype: torch.dtype) -> Plan | None:
+    table = column_table(geometry)
+    if table is None:
+        return None
     rows, columns = geometry.detector_grid
-    lanes = None if several else _symmetric(geometry)
-    views = geometry.views
-    if lanes is None:
-        symmetries = np.array([(0, geometry.volume_shape[2], 1)])
-        leader = np.arange(views)
-        base, step, count = leader[:, None] * columns, np.full((views, 1), 1), np.full((views, 1), columns)
-    else:
-        symmetries, leader, base, step, count = lanes.image, lanes.leader, lanes.base, lanes.step, lanes.count
-    real = torch.empty(0, dtype=dtype).numpy().dtype
+    views = np.arange(geometry.views)
+    lanes: tuple[Array, ...] | None = None
+    if way == "volumes":
+        one = np.ones((len(views), 1), np.int64)
+        lanes = (
+            np.array([(0, geometry.volume_shape[2], 1)]),
+            views[:, None] * rows * columns,
+            one,
+            one * columns,
+        )
+    elif way == "symmetries":
+        found = _symmetric(geometry)
+        assert found is not None
+        base = found.base // columns * rows * columns + found.base % columns
+        lanes, views = (found.image, base, found.step, found.count), found.leader
     work = []
-    for g, transposed in enumerate(table.transposed[leader]):
-        edges = {0, *range(0, columns, CHUNK), *(np.flatnonzero(np.diff(transposed)) + 1).tolist(), columns}
-        ordered = sorted(edges)
-        work += [(g, a, b, int(transposed[a])) for a, b in zip(ordered, ordered[1:], strict=False)]
-    work.sort(key=lambda w: (w[3], w[1] // CHUNK, w[0]))
+    for g, transposed in enumerate(table.transposed[views]):
+        edges = {0, *range(0, columns, CHUNK), *(np.flatnonzero(np.diff(transposed)) + 1).tolist()}
+        work += [(g, a, b, int(transposed[a])) for a, b in pairwise([*sorted(edges), columns])]
+    work.sort(key=lambda w: (w[3], w[1] // CHUNK, w[0]))  # neighbours read the same voxels
+    real = torch.empty(0, dtype=dtype).numpy().dtype
     return Plan(
-        lanes=(symmetries, base // columns * rows * columns + base % columns, step, count),
+        lanes=lanes,
         rays=(
-            table.start[leader].astype(real),
-            table.slope[leader].astype(real),
-            table.weight[leader].astype(real),
-            table.first[leader],
-            table.last[leader],
-            table.away[leader],
-            table.climb[leader],
+            table.start[views].astype(real),
+            table.slope[views].astype(real),
+            table.weight[views].astype(real),
+            table.first[views],
+            table.last[views],
+            table.away[views],
+            table.climb[views],
         ),
         work=np.array(work),
         shape=(*geometry.volume_shape[1:], rows, columns),

@@ -1,5 +1,5 @@
 # ruff: noqa: ANN001, ANN201
-# mypy: disable-error-code="no-untyped-def, call-arg, var-annotated"
+# mypy: disable-error-code="no-untyped-def, call-arg, var-annotated, assignment"
 """The inner loops of the Joseph projector of upright scans, compiled on first use and cached on disk.
 
 A pack holds some slices of up to eight volumes, (volumes, ny·nx, depth), a pixel's slices side by side, depth
@@ -10,7 +10,7 @@ position for all lanes. Empty slices around make a branch for the border needles
 
     work   (pieces of work, 4): group, first and last column, transposed
     lanes  symmetries, base, step, count, see `lanes.py`
-    rays   start, slope, weight, first, last, away, climb, see `upright.py`, each (groups, columns, …)
+    rays   start, slope, weight, first, last, away, climb, see `columns.py`, each (groups, columns, …)
     shape  ny, nx, rows, columns
     span   slices bottom ≤ k < top are in the pack
 """
@@ -69,7 +69,7 @@ def unpack(packed, x, bottom):
 
 @_compiled
 def _turns(symmetries, volumes, size, depth, transposed):
-    """Where lanes begin in a pack, and their steps to the next line and along it; idle lanes do as the first."""
+    """Where lanes begin in a pack, their steps to the next line and along it; idle lanes do as the first."""
     turns = np.empty((3, LANES), np.int64)
     for lane in range(LANES):
         n, s = divmod(lane, len(symmetries))

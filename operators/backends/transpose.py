@@ -1,8 +1,9 @@
 """Eight lines of memory as the lanes of vectors, and back, inside numba functions.
 
-    interleave(a, lines, at, v, w, b, to)    b[to + 8 i + s] = v·a[lines[s] + at + i] + w·a[lines[8 + s] + at + i]
-    deinterleave(b, to, v, w, a, lines, at)  its transpose: a[lines[s] + at + i] += v·b[to + 8 i + s], and w·b to
-                                             lines[8 + s], for i, s = 0 … 7, one s after another
+    interleave(a, lines, at, v, w, b, to)
+        b[to + 8 i + s] = v·a[lines[s] + at + i] + w·a[lines[8 + s] + at + i],  i, s = 0 … 7
+    deinterleave(b, to, v, w, a, lines, at)
+        its transpose, b fixed: a[lines[s] + at + i] += v·b[to + 8 i + s], then w·b to lines[8 + s]
 
 Arrays are read and written flat. A transposition in registers: 24 shuffles for 64 numbers.
 """
@@ -45,18 +46,20 @@ def _transposed(builder: Any, vectors: list[Any]) -> list[Any]:
     return [vectors[k] for k in (0, 2, 1, 3, 4, 6, 5, 7)]
 
 
-def _fma(builder: Any, kind: Any, scale: Any, v: Any, w: Any) -> Any:
+def fma(builder: Any, kind: Any, scale: Any, v: Any, w: Any) -> Any:
+    """Scale·v + w of vectors."""
     bits = 32 if isinstance(kind.element, ir.FloatType) else 64
     name = f"llvm.fmuladd.v{LANES}f{bits}"
     function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), name)
     return builder.call(function, [scale, v, w])
 
 
-def _everywhere(builder: Any, kind: Any, number: Any) -> Any:
+def everywhere(builder: Any, kind: Any, number: Any) -> Any:
+    """The vector of one number."""
     undefined = ir.Constant(kind, ir.Undefined)
     lane = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
-    nowhere = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-    return builder.shuffle_vector(lane, undefined, nowhere)
+    first = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    return builder.shuffle_vector(lane, undefined, first)
 
 
 def _line(context: Any, builder: Any, array_type: Any, array: Any, index: int) -> Any:
@@ -65,23 +68,21 @@ def _line(context: Any, builder: Any, array_type: Any, array: Any, index: int) -
 
 
 @intrinsic
-def interleave(
-    typing: Any, source: Any, lines: Any, at: Any, v: Any, w: Any, target: Any, to: Any
-) -> Any:
+def interleave(typing: Any, source: Any, lines: Any, at: Any, v: Any, w: Any, target: Any, to: Any) -> Any:
     """Eight numbers of eight pairs of lines, mixed by v and w, as eight vectors."""
     align = source.dtype.bitwidth // 8
     kind = _llvm(source.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         a, table, offset, first, second, b, begin = arguments
-        first, second = _everywhere(builder, kind, first), _everywhere(builder, kind, second)
+        first, second = everywhere(builder, kind, first), everywhere(builder, kind, second)
         mixed = []
         for s in range(LANES):
             pair = []
             for k in (s, s + LANES):
                 index = builder.add(_line(context, builder, lines, table, k), offset)
                 pair.append(builder.load(_pointer(context, builder, source, a, index), align=align))
-            mixed.append(_fma(builder, kind, second, pair[1], builder.fmul(first, pair[0])))
+            mixed.append(fma(builder, kind, second, pair[1], builder.fmul(first, pair[0])))
         for i, vector in enumerate(_transposed(builder, mixed)):
             index = builder.add(begin, ir.Constant(begin.type, LANES * i))
             builder.store(vector, _pointer(context, builder, target, b, index), align=align)
@@ -92,16 +93,14 @@ def interleave(
 
 
 @intrinsic
-def deinterleave(
-    typing: Any, source: Any, to: Any, v: Any, w: Any, target: Any, lines: Any, at: Any
-) -> Any:
+def deinterleave(typing: Any, source: Any, to: Any, v: Any, w: Any, target: Any, lines: Any, at: Any) -> Any:
     """Eight vectors, added to eight numbers of eight pairs of lines, v and w times."""
     align = source.dtype.bitwidth // 8
     kind = _llvm(source.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         b, begin, first, second, a, table, offset = arguments
-        first, second = _everywhere(builder, kind, first), _everywhere(builder, kind, second)
+        first, second = everywhere(builder, kind, first), everywhere(builder, kind, second)
         vectors = []
         for i in range(LANES):
             index = builder.add(begin, ir.Constant(begin.type, LANES * i))
@@ -111,7 +110,7 @@ def deinterleave(
                 index = builder.add(_line(context, builder, lines, table, k), offset)
                 place = _pointer(context, builder, target, a, index)
                 found = builder.load(place, align=align)
-                builder.store(_fma(builder, kind, scale, vector, found), place, align=align)
+                builder.store(fma(builder, kind, scale, vector, found), place, align=align)
         return context.get_dummy_value()
 
     real = source.dtype

@@ -46,8 +46,9 @@ def _array(source: Path, pixel_size: float | None, spacing: float | None) -> Vol
     if pixel_size is None:
         raise ValueError(f"{source}: an array has no size; say --pixel-size [mm]")
     try:
-        content = np.load(source, allow_pickle=False)
-        arrays = {n: content[n] for n in content.files} if source.suffix == ".npz" else {"": content}
+        with source.open("rb") as file:
+            content = np.load(file, allow_pickle=False)
+            arrays = {n: content[n] for n in content.files} if source.suffix == ".npz" else {"": content}
     except Exception as error:
         raise ValueError(f"{source}: not a NumPy file of numbers, or damaged ({error})") from error
     images = [v for n, v in arrays.items() if v.ndim in (2, 3) and v.dtype.kind in "iuf" and n != "json"]

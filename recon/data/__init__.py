@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .ct_pd import read_ct_pd as read_ct_pd
     from .dicom import DicomImage as DicomImage
     from .dicom import example_head as example_head
     from .dicom import read_dicom as read_dicom
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from .projection_files import load_projections as load_projections
     from .projection_files import save_projections as save_projections
     from .projections import CTProjections as CTProjections
-    from .projections import read_ct_pd as read_ct_pd
     from .random_ellipses import dival_ellipses as dival_ellipses
     from .random_ellipses import random_ellipses_2017 as random_ellipses_2017
     from .random_ellipses import random_ellipses_2018 as random_ellipses_2018
@@ -46,7 +46,9 @@ if TYPE_CHECKING:
     from .sets import UnpairedData as UnpairedData
     from .simulation import simulate as simulate
     from .simulation import simulate_ellipses as simulate_ellipses
+    from .simulation import simulate_ellipsoids as simulate_ellipsoids
     from .tiff import read_tiff as read_tiff
+    from .tiff import read_tiff_scan as read_tiff_scan
     from .volumes import Volume as Volume
     from .volumes import axial as axial
 
@@ -80,18 +82,20 @@ _EXPORTS = {
     "random_ellipses_2018": "random_ellipses",
     "random_head": "heads",
     "read_2detect": "fan_files",
-    "read_ct_pd": "projections",
+    "read_ct_pd": "ct_pd",
     "read_dicom": "dicom",
     "read_htc": "fan_files",
     "read_nifti": "nifti",
     "read_series": "dicom_series",
     "read_tiff": "tiff",
+    "read_tiff_scan": "tiff",
     "save_projections": "projection_files",
     "shepp_logan": "phantoms",
     "shepp_logan_ellipses": "phantoms",
     "shepp_logan_ellipsoids": "ellipsoids",
     "simulate": "simulation",
     "simulate_ellipses": "simulation",
+    "simulate_ellipsoids": "simulation",
     "write_dicom": "dicom_write",
     "write_nifti": "nifti",
 }

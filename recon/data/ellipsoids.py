@@ -186,8 +186,8 @@ def off_centre_solids(half_width: float, value: float = 1.0) -> Ellipsoids:
     h = half_width
     return Ellipsoids(
         [
-            Ellipsoid(value, (0.5 * h, 0.3 * h, 0.4 * h), (0.15 * h, -0.1 * h, 0.2 * h), (0.4, 0.3, 0.2)),
-            ball(value, 0.3 * h, (0.2 * h, 0.1 * h, -0.35 * h)),
+            Ellipsoid(value, (0.65 * h, 0.45 * h, 0.55 * h), (0.15 * h, -0.1 * h, 0.2 * h), (0.4, 0.3, 0.2)),
+            ball(value, 0.4 * h, (-0.2 * h, 0.1 * h, -0.35 * h)),
         ]
     )
 

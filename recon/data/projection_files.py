@@ -7,7 +7,7 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,7 +33,8 @@ def save_projections(problem: Problem, path: str | Path, about: Mapping[str, Any
     path : .safetensors, or .npz for other programs: arrays "y" and "noise.…", and the rest as JSON in "json"
     about : anything JSON can hold, given back by `about_projections`
 
-    The file appears whole or not at all; `load_projections` gives back equal geometry, noise and data.
+    The file appears whole or not at all; `load_projections` gives back equal geometry, noise and data (of a
+    polyenergetic beam, to rounding).
     """
     path = Path(path)
     if not isinstance(problem.A, XRay):
@@ -86,18 +87,26 @@ def about_projections(path: str | Path) -> dict[str, Any]:
 
 def geometry_to_dict(geometry: Geometry) -> dict[str, Any]:
     """{"class": name, field: value, …}, for JSON; `geometry_from_dict` gives back an equal geometry."""
-    values = {f.name: getattr(geometry, f.name) for f in fields(geometry)}  # type: ignore[arg-type]
-    return {"class": type(geometry).__name__} | values
+    return _described(geometry)
 
 
 def geometry_from_dict(values: Mapping[str, Any]) -> Geometry:
     """The geometry that `geometry_to_dict` described."""
-    cls = _known(values, Geometry, "geometry")
+    return cast(Geometry, _made(values, Geometry, "geometry"))
+
+
+def _described(value: Any) -> dict[str, Any]:
+    return {"class": type(value).__name__} | {f.name: getattr(value, f.name) for f in fields(value)}
+
+
+def _made(values: Any, base: type, what: str) -> Any:
+    """A frozen dataclass of `operators` from its fields."""
+    cls = _known(values, base, what)
     names = {f.name for f in fields(cls)}
     given = {k: v for k, v in values.items() if k != "class"}
     if set(given) - names:
         raise ValueError(f"{cls.__name__} has no {sorted(set(given) - names)}; it has {sorted(names)}")
-    return cast(Geometry, cls(**given))
+    return cls(**given)
 
 
 def _noise_out(noise: NoiseModel) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -109,7 +118,7 @@ def _noise_out(noise: NoiseModel) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if isinstance(value, Tensor):
             tensors[f"noise.{name}"] = value
         else:
-            values[name] = value
+            values[name] = _described(value) if is_dataclass(value) else value
     if type(noise).__name__ not in operators.__all__:
         raise ValueError(f"save_projections: the noise model {type(noise).__name__} is not one of operators")
     return tensors, values
@@ -118,6 +127,7 @@ def _noise_out(noise: NoiseModel) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _noise_in(values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> NoiseModel:
     cls = _known(values, NoiseModel, "noise model")
     given = {k: v for k, v in values.items() if k != "class"}
+    given = {k: _made(v, object, k) if isinstance(v, dict) else v for k, v in given.items()}
     given |= {k.removeprefix("noise."): v for k, v in tensors.items() if k.startswith("noise.")}
     unknown = set(given) - set(inspect.signature(cls).parameters)
     if unknown:
@@ -151,7 +161,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _read_npz(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # numpy leaves a file open that it cannot read
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         header = json.loads(str(arrays.pop("json"))) if "json" in arrays else {}
         tensors = {k: torch.from_numpy(v) for k, v in arrays.items()}

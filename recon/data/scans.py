@@ -13,13 +13,15 @@ import torch
 from torch import Tensor
 
 from operators import FanBeam, Gaussian, LowDose, XRay
+from operators.helical import covered, helical_to_fan
 
 from ..problem import Problem
+from .ct_pd import is_ct_pd, read_ct_pd
 from .dicom import MU_WATER
 from .dicom_series import _headers
 from .fan_files import read_2detect, read_htc
 from .projection_files import about_projections, load_projections
-from .projections import CTProjections, is_ct_pd, read_ct_pd
+from .projections import CTProjections
 from .tiff import natural
 from .volumes import Affine
 
@@ -98,7 +100,7 @@ def noise_level(data: Tensor) -> float:
 
 def _folder(path: Path, pixels: int, pixel_size: float | None, mu_water: Any, spacing: Any) -> list[Scan]:
     root = path / "projections" if (path / "projections").is_dir() else path
-    ours = sorted((p for p in root.iterdir() if p.suffix in OURS), key=lambda p: natural(p.name))
+    ours = sorted((p for p in root.glob("[!.]*") if p.suffix in OURS), key=lambda p: natural(p.name))
     if ours:
         return [_ours(p, k, mu_water) for k, p in enumerate(ours)]
     if (path / "sinogram.tif").exists():
@@ -175,16 +177,11 @@ def _rebinned(
     name: str, scan: CTProjections, pixels: int, size: float, spacing: float, mu: float
 ) -> list[Scan]:
     """Slices of a helix, each rebinned to a fan when its turn comes."""
-    try:
-        from operators.helical import helical_to_fan
-    except ImportError as error:
-        raise ValueError(f"{name}: the table moved; this version cannot rebin a helix") from error
-    turn = 2 * math.pi / abs(float(np.ptp(scan.angles))) * float(np.ptp(scan.heights))
-    first, last = float(scan.heights.min()) + turn / 2, float(scan.heights.max()) - turn / 2
+    geometry = scan.cone((1, pixels, pixels), (spacing, size, size), middle=0.0)
+    first, last = covered(geometry)
     heights = np.arange(first, last + 1e-6, spacing)
     if not len(heights):
-        raise ValueError(f"{name}: less than a turn of the helix; no slice is seen from all sides")
-    geometry = scan.cone((1, pixels, pixels), (spacing, size, size), middle=0.0)
+        raise ValueError(f"{name}: the helix is too short; it sees no slice from all sides")
     affine = np.diag([size, size, spacing, 1.0])
     affine[:3, 3] = -(pixels - 1) / 2 * size, -(pixels - 1) / 2 * size, first
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -12,14 +12,18 @@ from torch import Tensor
 from operators import LowDose, Poisson, XRay
 from operators.geometry import PlanarGeometry
 from operators.noise import NoiseModel
+from operators.volume import VolumeGeometry
 
 from ..problem import Problem
 from .ellipses import Ellipses
+from .ellipsoids import Ellipsoids
+
+AT_ONCE = 2**26  # fine rays of volumes held while they are averaged
 
 
 def simulate(
     fine: Tensor,
-    geometry: PlanarGeometry,
+    geometry: PlanarGeometry | VolumeGeometry,
     noise: NoiseModel,
     seed: int | Sequence[int] = 0,
     oversampling: int = 2,
@@ -32,21 +36,27 @@ def simulate(
     partial-volume effects that the reconstruction's model does not know.
 
     fine : the object, (*batch, ny, nx) with more pixels than `geometry.image_shape`; it covers the same field
-        of view, so for CT it is attenuation [1/mm] on pixels of `geometry.extent` / (ny, nx)
+        of view, so for CT it is attenuation [1/mm] on pixels of `geometry.extent` / (ny, nx); a volume
+        (*batch, nz, ny, nx) likewise
     geometry : the scanner, on the grid of the reconstruction
-    noise : the law of the raw data; its open parameters are fixed for the clean data
+    noise : the law of the raw data, for volumes with data_ndim=3; its open parameters are fixed for the clean
+        data
     seed : one for all images or one per image
-    oversampling : sub-bins a detector bin
+    oversampling : sub-bins a detector bin, of volumes along rows and columns
     inverse_crime : allow an image on the very grid of the reconstruction (with oversampling=1 data and
         reconstruction then share one model)
     backend : of `XRay`, for both projections
 
-    Returns the problem, y (*batch, views, bins), and the truth (*batch, *geometry.image_shape).
+    Returns the problem, y (*batch, views, bins) or (*batch, views, rows, columns), and the truth (*batch,
+    *geometry.in_shape).
     """
-    _check_image(fine, noise)
+    _check_image(fine, noise, len(geometry.in_shape))
     _check_oversampling("oversampling", oversampling)
+    if isinstance(geometry, VolumeGeometry):
+        return _simulate_volume(fine, geometry, noise, seed, oversampling, inverse_crime, backend)
     shape = (fine.shape[-2], fine.shape[-1])
-    _check_grid(shape, geometry, inverse_crime)
+    _check_aspect(shape, geometry.image_shape)
+    _check_finer(shape, geometry.image_shape, inverse_crime)
     finely = XRay(geometry.refined(shape, oversampling), backend)(fine)
     return _observed(finely, geometry, noise, seed, oversampling, backend), averaged(
         fine, geometry.image_shape
@@ -75,13 +85,79 @@ def simulate_ellipses(
     return _observed(finely, geometry, noise, seed, oversampling, backend), truth
 
 
-def averaged(image: Tensor, shape: tuple[int, int]) -> Tensor:
+def simulate_ellipsoids(
+    ellipsoids: Ellipsoids,
+    geometry: VolumeGeometry,
+    noise: NoiseModel,
+    seed: int = 0,
+    oversampling: int = 2,
+    dtype: torch.dtype = torch.float32,
+    backend: str = "auto",
+) -> tuple[Problem, Tensor]:
+    """As `simulate`, from exact line integrals of `oversampling`² rays a detector pixel.
+
+    Returns the problem, y (views, rows, columns), and the truth (nz, ny, nx).
+    """
+    _check_oversampling("oversampling", oversampling)
+    _check_volume_noise(noise)
+    fine = geometry.refined(geometry.volume_shape, oversampling)
+    clean = torch.cat(
+        [
+            _pixel_mean(ellipsoids.line_integrals(fine.subset(views)).to(dtype), noise, oversampling)
+            for views in _some_views(fine, 1)
+        ]
+    )
+    _check_sign(clean, noise, "line integrals")
+    truth = ellipsoids.rasterise(geometry.volume_shape, geometry.voxel_size, 4 * oversampling).to(dtype)
+    noise = noise.at(clean)
+    return Problem(XRay(geometry, backend), noise(clean, seed=seed), noise), truth
+
+
+def averaged(image: Tensor, shape: tuple[int, ...]) -> Tensor:
     """W_y · image · W_xᵀ, its mean over each pixel of a coarser grid: (*batch, ny, nx) -> (*batch, *shape).
 
-    W[i, j] is the share of coarse pixel i that fine pixel j covers, whatever the ratio.
+    W[i, j] is the share of coarse pixel i that fine pixel j covers, whatever the ratio. Volumes likewise.
     """
-    rows, columns = (_overlap(image, n, m) for n, m in zip(shape, image.shape[-2:], strict=True))
+    if len(shape) == 3:
+        slices = _overlap(image, shape[0], image.shape[-3])
+        image = (slices @ image.flatten(-2)).unflatten(-1, image.shape[-2:])
+    rows, columns = (_overlap(image, n, m) for n, m in zip(shape[-2:], image.shape[-2:], strict=True))
     return rows @ image @ columns.T
+
+
+def _simulate_volume(
+    fine: Tensor,
+    geometry: VolumeGeometry,
+    noise: NoiseModel,
+    seed: int | Sequence[int],
+    oversampling: int,
+    inverse_crime: bool,
+    backend: str,
+) -> tuple[Problem, Tensor]:
+    _check_volume_noise(noise)
+    shape = (fine.shape[-3], fine.shape[-2], fine.shape[-1])
+    _check_finer(shape, geometry.volume_shape, inverse_crime)
+    finely = geometry.refined(shape, oversampling)
+    parts = []
+    for views in _some_views(finely, math.prod(fine.shape[:-3])):
+        parts.append(_pixel_mean(XRay(finely.subset(views), backend)(fine), noise, oversampling))
+    clean = torch.cat(parts, -3)
+    noise = noise.at(clean)
+    problem = Problem(XRay(geometry, backend), noise(clean, seed=seed), noise)
+    return problem, averaged(fine, geometry.volume_shape)
+
+
+def _some_views(fine: VolumeGeometry, batch: int) -> Iterator[range]:
+    views, rows, columns = fine.out_shape
+    step = max(1, AT_ONCE // (max(batch, 1) * rows * columns))
+    return (range(first, min(first + step, views)) for first in range(0, views, step))
+
+
+def _pixel_mean(finely: Tensor, noise: NoiseModel, oversampling: int) -> Tensor:
+    """Every detector pixel as the noise model sees its oversampling² parts."""
+    rows, columns = (n // oversampling for n in finely.shape[-2:])
+    parts = finely.unflatten(-1, (columns, oversampling)).unflatten(-3, (rows, oversampling))
+    return noise.average(parts.transpose(-3, -2).flatten(-2))
 
 
 def _overlap(image: Tensor, coarse: int, fine: int) -> Tensor:
@@ -106,12 +182,21 @@ def _observed(
     return Problem(XRay(geometry, backend), noise(clean, seed=seed), noise)
 
 
-def _check_image(fine: Tensor, noise: NoiseModel) -> None:
+def _check_volume_noise(noise: NoiseModel) -> None:
+    if noise.data_ndim != 3:
+        raise ValueError(
+            "simulate noise: data of volumes are (views, rows, columns), expected data_ndim=3, got "
+            f"{noise!r}; say {type(noise).__name__}(…, data_ndim=3)"
+        )
+
+
+def _check_image(fine: Tensor, noise: NoiseModel, ndim: int) -> None:
     if not isinstance(fine, Tensor) or not fine.is_floating_point():
         got = fine.dtype if isinstance(fine, Tensor) else type(fine).__name__
         raise ValueError(f"simulate fine: expected a real floating-point tensor, got {got}: use .float()")
-    if fine.ndim < 2:
-        raise ValueError(f"simulate fine: expected (*batch, ny, nx), got shape {tuple(fine.shape)}")
+    if fine.ndim < ndim:
+        wanted = "nz, ny, nx" if ndim == 3 else "ny, nx"
+        raise ValueError(f"simulate fine: expected (*batch, {wanted}), got shape {tuple(fine.shape)}")
     if not bool(torch.isfinite(fine).all()):
         bad = int((~torch.isfinite(fine)).sum())
         raise ValueError(f"simulate fine: expected finite values, got {bad} NaN or inf of {fine.numel()}")
@@ -126,22 +211,26 @@ def _check_sign(values: Tensor, noise: NoiseModel, name: str) -> None:
         )
 
 
-def _check_grid(shape: tuple[int, int], geometry: PlanarGeometry, inverse_crime: bool) -> None:
-    wanted = geometry.image_shape
+def _check_aspect(shape: tuple[int, int], wanted: tuple[int, int]) -> None:
     if not math.isclose(shape[0] * wanted[1], shape[1] * wanted[0], rel_tol=1e-9):
         raise ValueError(
             f"simulate fine: its {shape[0]} × {shape[1]} pixels have another aspect than the field of view "
             f"of the geometry, {wanted[0]} × {wanted[1]}; crop or pad it to the same field"
         )
-    if shape[0] < wanted[0]:
+
+
+def _check_finer(shape: tuple[int, ...], wanted: tuple[int, ...], inverse_crime: bool) -> None:
+    got, grid = (" × ".join(map(str, size)) for size in (shape, wanted))
+    what, unit = ("a volume", "voxels") if len(shape) == 3 else ("an image", "pixels")
+    if any(n < m for n, m in zip(shape, wanted, strict=True)):
         raise ValueError(
-            f"simulate fine: {shape[0]} × {shape[1]} pixels are coarser than the reconstruction's "
-            f"{wanted[0]} × {wanted[1]}; give a finer image or reconstruct on fewer pixels"
+            f"simulate fine: {got} {unit} are coarser than the reconstruction's {grid}; give a finer "
+            f"{what.split()[1]} or reconstruct on fewer {unit}"
         )
     if shape == wanted and not inverse_crime:
         raise ValueError(
-            f"simulate fine: an image on the grid of the reconstruction ({wanted[0]} × {wanted[1]}) flatters "
-            f"every method; give a finer one, or say inverse_crime=True"
+            f"simulate fine: {what} on the grid of the reconstruction ({grid}) flatters every method; give a "
+            f"finer one, or say inverse_crime=True"
         )
 
 

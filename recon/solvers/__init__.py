@@ -19,6 +19,7 @@ from .nonlinear import Misfit as Misfit
 from .nonlinear import gauss_newton as gauss_newton
 from .nonlinear import levenberg_marquardt as levenberg_marquardt
 from .nonlinear import nonlinear_gradient as nonlinear_gradient
+from .on_disk import sart_on_disk as sart_on_disk
 from .primal_dual import pdhg as pdhg
 from .splitting import admm as admm
 from .splitting import douglas_rachford as douglas_rachford

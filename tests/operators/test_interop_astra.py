@@ -137,15 +137,15 @@ def test_fans_see_the_same_disc(kind):
         (64, 64), 0.5, np.arange(12) * math.pi / 6, 64, 0.9, 60.0, 90.0, offset=0.3 * (kind == "fanflat_vec")
     )
     y, x = np.mgrid[15.75:-16:-0.5, -15.75:16:0.5]
-    disc = np.clip(1.5 - np.hypot(x - 5, y + 3), 0, 1) + (np.hypot(x - 5, y + 3) < 6)
+    disc = np.clip((6 - np.hypot(x - 5, y + 3)) / 0.5 + 0.5, 0, 1)
     projections, volume = to_astra(geometry)
     projector = astra.create_projector("line_fanflat", dict(projections), volume)
     number, theirs = astra.create_sino(disc, projector)
     astra.data2d.delete(number)
     astra.projector.delete(projector)
     ours = XRay(geometry, "numba")(torch.from_numpy(disc)).numpy()
-    # measured 0.006; the disc of another handedness or offset is 0.3 or more away
-    assert np.linalg.norm(ours - theirs) <= 0.015 * np.linalg.norm(theirs)
+    # 0.013 to 0.014 was measured; a mirrored image is 0.8 away, mirrored columns 1.15
+    assert np.linalg.norm(ours - theirs) <= 0.02 * np.linalg.norm(theirs)
 
 
 def test_a_volume_off_the_origin_moves_the_scanner():
@@ -156,9 +156,7 @@ def test_a_volume_off_the_origin_moves_the_scanner():
         volume["option"][f"WindowMax{axis}"] += shift
     found = from_astra(projections, volume)
     assert isinstance(found, ConeVectors) and found.voxel_size == geometry.voxel_size
-    np.testing.assert_allclose(
-        found.rays()[0] + [1.5, -2.0, 3.0], geometry.rays()[0], atol=1e-12
-    )
+    np.testing.assert_allclose(found.rays()[0] + [1.5, -2.0, 3.0], geometry.rays()[0], atol=1e-12)
     np.testing.assert_allclose(found.rays()[1], geometry.rays()[1], atol=1e-12)
 
 

@@ -1,4 +1,4 @@
-"""tomosipo is not on PyPI: its part is played by a stand-in of the few names used, or by itself where it is."""
+"""tomosipo is not on PyPI: a stand-in of the few names used plays its part, and itself where it is there."""
 
 import importlib.util
 from types import SimpleNamespace
@@ -7,10 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from operators import ConeBeam, FanBeam, ParallelBeam3D, XRay
-from operators.interop import from_astra, from_tomosipo, from_tomosipo_geometry, to_astra, to_tomosipo_geometry
+from operators import ConeBeam, FanBeam, ParallelBeam3D
+from operators.interop import (
+    from_scipy,
+    from_tomosipo,
+    from_tomosipo_geometry,
+    to_astra,
+    to_tomosipo_geometry,
+)
 from operators.interop import tomosipo as adapter
 from operators.interop.astra import projections_for_astra, volume_for_astra
+from operators.testing import check
 
 SOLID = ((4, 6, 7), (2.0, 0.7, 0.7), (0.1, 1.0, 2.5, -4.0), (3, 5), (1.0964, 1.0239))
 GEOMETRIES = [
@@ -55,21 +62,36 @@ def test_what_tomosipo_lacks_is_an_error(geometry):
 
 
 class StandIn:
-    """What ts.operator gives, with our projector for ASTRA's."""
+    """What ts.operator gives, with a random matrix for ASTRA's projector."""
 
     def __init__(self, geometry):
         projections, volume = to_astra(geometry)
         self.astra_compat_vg = SimpleNamespace(to_astra=lambda: volume)
         self.astra_compat_pg = SimpleNamespace(to_astra=lambda: projections)
-        self.A = XRay(from_astra(projections, volume))
+        rows, columns = (int(np.prod(shape)) for shape in (geometry.out_shape, geometry.in_shape))
+        matrix = np.random.default_rng(0).normal(size=(rows, columns))
+        self.A = from_scipy(matrix, geometry.in_shape, geometry.out_shape)
         self.T = lambda y: volume_for_astra(self.A.adjoint(projections_for_astra(y)))
 
     def __call__(self, x):
         return projections_for_astra(self.A(volume_for_astra(x)))
 
 
+@pytest.mark.parametrize("geometry", [*GEOMETRIES, BY_VECTORS[1]], ids=["parallel", "cone", "helix"])
+def test_an_operator_keeps_our_layout(geometry):
+    operator = StandIn(geometry)
+    A = from_tomosipo(operator)
+    assert (A.in_shape, A.out_shape) == (geometry.in_shape, geometry.out_shape)
+    assert not A.adjoint_is_exact and A.geometry.volume_shape == geometry.volume_shape
+    x = torch.randn(2, *A.in_shape, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(A(x), operator.A(x))
+    check(A, dtypes=(torch.float32,))
+    with pytest.raises(ValueError, match=r"computes in float32, got torch\.float64"):
+        A(x.double())
+
+
 def test_a_missing_tomosipo_says_how_to_get_it():
     if importlib.util.find_spec("tomosipo") is not None:
         pytest.skip("tomosipo is installed")
-    with pytest.raises(ImportError, match="github.com/cicwi/tomosipo"):
+    with pytest.raises(ImportError, match=r"github\.com/cicwi/tomosipo"):
         to_tomosipo_geometry(GEOMETRIES[0])

@@ -255,6 +255,19 @@ def test_exact_moments_of_many_rays():
     assert float(found.variance[0, 0]) == pytest.approx(1e-6 + 4e-12, rel=2e-6)
 
 
+@pytest.mark.parametrize("sigma", [0.0, 3.0])
+@pytest.mark.parametrize("background", [0.0, 40.0])
+def test_a_table_of_moments_is_exact(sigma, background):
+    """Enough rays for the table, some of them again by themselves."""
+    noise = LowDose(1e5, sigma, background)
+    p = torch.linspace(0, 30, 20_000, dtype=torch.float64).reshape(100, 200)
+    found, one = noise.exact(p), noise.exact(p[::7, ::13])
+    deviation = one.variance.sqrt()
+    # the splines' error, (1/128)⁴
+    assert float(((found.mean[::7, ::13] - one.mean) / deviation).abs().max()) < 1e-7
+    torch.testing.assert_close(found.variance[::7, ::13], one.variance, rtol=1e-7, atol=0)
+
+
 def test_first_order_variance_fails_below_twenty_counts():
     """At 10 counts and σ 5 the exact variance is 3.9 times, the bias 1.9 times, the formula's."""
     noise = LowDose(1000.0, electronic_sigma=5.0)

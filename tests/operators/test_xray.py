@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from operators import FanBeam, ParallelBeam, XRay
+from operators import ConeBeam, FanBeam, ParallelBeam, XRay
 from operators.backends import sparse
-from operators.testing import check
+from operators.testing import check, mismatch
 
 CPU_BACKENDS = ("auto", "numba", "sparse", "astra")
 TURN = [2 * math.pi * k / 12 for k in range(12)]
@@ -327,16 +327,25 @@ def test_first_call_compiles_once_and_is_kept_on_disk(tmp_path):
     assert run().strip() == "[1, 1, 1, 1, 1] [0, 0, 0, 0, 0]"
 
 
+CONE = ConeBeam((3, 4, 4), 1.0, HALF, (4, 6), 1.5, 20.0, 30.0)
+
+
 def test_refuses_what_it_cannot_do():
     geometry = ParallelBeam((9, 9), 1.0, HALF, 13, 1.0)
     x = random(9, 9)
-    with pytest.raises(
-        ValueError, match=r"'auto', 'numba', 'sparse', 'astra', got 'nubma'; did you mean 'numba'"
-    ):
+    with pytest.raises(ValueError, match=r"'auto', 'numba', .*, got 'nubma'; did you mean 'numba'"):
         XRay(geometry, "nubma")
-    for later in ("triton", "tomosipo"):
-        with pytest.raises(ValueError, match=f"'{later}' is not available in this version"):
-            XRay(geometry, later)
+    with pytest.raises(
+        ValueError, match="'tomosipo' cannot do ParallelBeam, expected one of 'auto', 'numba'"
+    ):
+        XRay(geometry, "tomosipo")
+    with pytest.raises(ValueError, match="'sparse' cannot do ConeBeam, expected one of 'auto', 'numba'"):
+        XRay(CONE, "sparse")
+    for backend in ("astra", "tomosipo"):
+        with pytest.raises(ValueError, match=f"'{backend}' has volumes on CUDA only, got a tensor on cpu"):
+            XRay(CONE, backend)(random(3, 4, 4))
+    with pytest.raises(ValueError, match="'triton' runs on CUDA, got a tensor on cpu"):
+        XRay(CONE, "triton")(random(3, 4, 4))
     with pytest.raises(ValueError, match="expected a geometry of this package"):
         XRay((9, 9))
     for backend in CPU_BACKENDS:
@@ -391,3 +400,15 @@ def test_on_cuda_equals_cpu(backend):
         reference = XRay(geometry, "numba")
         for found, expected in ((A(x.cuda()), reference(x)), (A.adjoint(y.cuda()), reference.adjoint(y))):
             assert (found.cpu() - expected).norm() <= tolerance * expected.norm()
+
+
+def test_mismatch_tells_a_transpose_from_a_good_guess():
+    A = XRay(FanBeam((9, 9), 1.0, TURN, 12, 3.4, 20.0, 40.0))
+    assert mismatch(A, torch.float64) < 1e-15
+    assert mismatch(A) < 1e-6
+
+    class Shifted(XRay):
+        def _adjoint(self, y):
+            return super()._adjoint(y.roll(1, -1))
+
+    assert mismatch(Shifted(A.geometry)) > 1e-3

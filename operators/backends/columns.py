@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class UprightTable:
+class ColumnTable:
     """The detector columns of a scan, each array (views, columns).
 
     start, slope, weight, transposed, first, last : as in `RayTable`, weight for a ray that stays in the plane
@@ -43,10 +43,12 @@ class UprightTable:
 
 
 @lru_cache(maxsize=4)
-def upright_table(geometry: VolumeGeometry) -> UprightTable | None:
-    """The table of `geometry`, or None where rows do not run along z or rays climb more than a slice a line."""
+def column_table(geometry: VolumeGeometry) -> ColumnTable | None:
+    """The table of `geometry`, or None where it is not upright, or a ray climbs more than a slice a line."""
     frames, (rows, columns) = geometry.frames(), geometry.detector_grid
-    level = [frames.u[:, 2], frames.v[:, 0], frames.v[:, 1]] + ([frames.source[:, 2]] if frames.parallel else [])
+    level = [frames.u[:, 2], frames.v[:, 0], frames.v[:, 1]] + (
+        [frames.source[:, 2]] if frames.parallel else []
+    )
     sizes = [frames.u, frames.v, frames.v] + ([frames.source] if frames.parallel else [])
     for component, vector in zip(level, sizes, strict=True):
         if (np.abs(component) > 1e-12 * np.linalg.norm(vector, axis=-1)).any():
@@ -78,10 +80,13 @@ def upright_table(geometry: VolumeGeometry) -> UprightTable | None:
         away = [(lowest - height) / length, raised / length]
         middle = height / dz + (nz - 1) / 2
         climb = [middle + come * away[0] / dz, step * away[0] / dz, come * away[1] / dz, step * away[1] / dz]
+        ends = come + step * np.maximum(first, 0), come + step * (np.maximum(last, 1) - 1)
+        if (np.minimum(*ends)[last > first] <= 0).any():  # a source over the volume: not upright to the rows
+            return None
     steepest = np.maximum(np.abs(climb[1]), np.abs(climb[1] + (rows - 1) * climb[3]))
     if (steepest > 1).any():
         return None
-    return UprightTable(
+    return ColumnTable(
         start, slope, np.abs(step), transposed, first, last, np.stack(climb, -1), np.stack(away, -1)
     )
 
