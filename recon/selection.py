@@ -69,9 +69,10 @@ class Criterion(ABC):
 class Discrepancy(Criterion):
     """‖r‖²/m = target (Morozov, Soviet Math. Dokl. 7 (1966)).
 
-    The residual also holds what the discrete model cannot say (edges in pixels as large as the bins, a wrong
-    spectrum): at a high dose 1 is then out of reach, or reached by fitting noise, and λ far too small. A target
-    above 1 leaves room for it; `RobustDiscrepancy` and `Whiteness` suffer less (benchmarks/parameter_choice.py).
+    The residual also holds what the discrete model cannot say (edges in pixels as large as the bins, a
+    wrong spectrum): at a high dose 1 is then out of reach, or reached by fitting noise, and λ far too small.
+    A target above 1 leaves room for it; `RobustDiscrepancy` and `Whiteness` mostly suffer less
+    (benchmarks/parameter_choice.py).
 
     target  of ‖r‖²/m; 1 if the model is exact
     solves  at most so many
@@ -104,8 +105,9 @@ class Discrepancy(Criterion):
 class RobustDiscrepancy(Discrepancy):
     """median(r²) = target · that of a normal law: the discrepancy of most rays, whatever a few of them say.
 
-    Errors of the model sit at edges, in fewer than half of the rays, and hardly move the median; still too
-    small a λ where they are everywhere. Below some ten counts the median of a count is not that of a normal law.
+    Errors of the model sit at edges, in fewer than half of the rays, and hardly move the median; λ is still
+    too small where they are everywhere. It wants the variance of every ray ("weighted", or counts): with one
+    σ for all λ is too large. Below some ten counts the median is not that of a normal law.
 
     target, solves  as in `Discrepancy`
     """

@@ -122,7 +122,8 @@ def problem():
 
 
 CHOICES = [
-    *((Method, name) for Method in (TotalVariation, PWLSTotalVariation) for name in NAMES),
+    *((Method, name) for Method in (TotalVariation, PWLSTotalVariation) for name in NAMES if name[0] != "r"),
+    (PWLSTotalVariation, "robust-discrepancy"),
     (PWLSHuber, "sure"),
 ]
 
