@@ -22,6 +22,10 @@ bench-quick: $(VENV)/.test
 	$(BIN)/python benchmarks/pdhg_tv.py --quick
 	$(BIN)/python benchmarks/ellipses_dival.py --quick
 	$(BIN)/python benchmarks/weight_transfer.py --quick
+	$(BIN)/python benchmarks/real_scans.py --quick
+	$(BIN)/python benchmarks/dose_insertion.py --quick
+	$(BIN)/python benchmarks/beam_hardening.py --quick
+	$(BIN)/python benchmarks/cuda.py --quick
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -1,4 +1,4 @@
-"""Our projectors on a CUDA device against ASTRA's, in one run: medians of rounds, ratios, and who has the transpose.
+"""Our projectors on a CUDA device against ASTRA's, in one run: medians, ratios, and who has the transpose.
 
     python benchmarks/cuda.py            # 2-D 512² batch 1, 8, 64 and cone 256³; writes results/cuda.*
     python benchmarks/cuda.py --quick    # small sizes, nothing written

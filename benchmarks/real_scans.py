@@ -6,8 +6,8 @@
 Of every scan 10 % of the rays, drawn at random, are kept for the score and 10 % for the choice of λ. TV is
 fitted to the other 80 % by least squares (one σ), by weighted least squares and by the Poisson likelihood.
 The score is the deviance 2 Σ m − y + y ln(y/m) per ray of the counts y under the predicted mean m, in quanta;
-it is 1 for a perfect model of Poisson counts. FBP sees the held-out rays interpolated along the detector. Writes
-results/real_scans.*
+it is 1 for a perfect model of Poisson counts. FBP sees the held-out rays interpolated along the detector.
+Writes results/real_scans.*
 """
 
 import argparse

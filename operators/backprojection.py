@@ -145,8 +145,9 @@ def fbp(
     ------
     ValueError : no geometry, wrong shape or dtype, NaN or inf in y, unknown filter
     """
-    if isinstance(A if isinstance(A, Geometry) else getattr(A, "geometry", None), VolumeGeometry):
-        return _volume_fbp(A, y, filter, frequency_scaling, short_scan)
+    scan = A if isinstance(A, Geometry) else getattr(A, "geometry", None)
+    if isinstance(scan, VolumeGeometry):
+        return _volume_fbp(scan, y, filter, frequency_scaling, short_scan)
     geometry = geometry_of(A)
     y = _checked(y, geometry)
     plan = _plan(geometry, filter, frequency_scaling, short_scan)
@@ -159,12 +160,11 @@ def fbp(
 
 
 def _volume_fbp(
-    A: LinearOperator | Geometry, y: Tensor, filter: str, frequency_scaling: float, short_scan: bool | None
+    geometry: VolumeGeometry, y: Tensor, filter: str, frequency_scaling: float, short_scan: bool | None
 ) -> Tensor:
-    from .feldkamp import fdk, volume_geometry_of
+    from .feldkamp import fdk
     from .helical import helical_fbp
 
-    geometry = volume_geometry_of(A)
     if isinstance(geometry, ConeBeam) and geometry.pitch != 0:
         return helical_fbp(geometry, y, filter, frequency_scaling)
     return fdk(geometry, y, filter, frequency_scaling, short_scan)

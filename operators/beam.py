@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -119,7 +120,7 @@ class Beam:
     def slopes(self, paths: Tensor) -> Tensor:
         """∂p/∂L_m = Σ_k μ_mk w_k e^(−…) / Σ_k w_k e^(−…), attenuation behind L [1/mm], (materials, *any)."""
         self._check(paths)
-        return _slopes(paths, _log_signal(paths, self.weights, self.mu), self.weights, self.mu)
+        return _evaluated(paths, self.weights, self.mu)[1]
 
     def mono(self, paths: Tensor) -> Tensor:
         """Σ_m μ_m(reference) L_m, what photons of the reference energy alone would see."""
@@ -136,15 +137,12 @@ class Beam:
     def path(self, p: Tensor) -> Tensor:
         """L of the first material with log_signal = p [mm]; p may be negative.
 
-        Newton's method from p / slope(0): p(L) is increasing and concave, so it approaches from below.
+        A table, then Newton's method, which converges as p(L) is increasing and concave; differentiable.
         """
-        first = Beam(
-            self.energies, self.quanta, self.gain, self.mu[:1], self.mu_reference[:1], self.reference, ("",)
-        )
-        L = p / first.slopes(torch.zeros_like(p)[None])[0]
-        for _ in range(12):
-            value = _log_signal(L[None], first.weights, first.mu)
-            L = L + (p - value) / _slopes(L[None], value, first.weights, first.mu)[0]
+        L = _interpolated(p.detach(), *_table(self))
+        for _ in range(3):
+            value, slope = _evaluated(L[None], self.weights, self.mu[:1])
+            L = L + (p - value) / slope[0]
         return L
 
     def _check(self, paths: Tensor) -> None:
@@ -158,31 +156,40 @@ class Beam:
 Numbers = tuple[float, ...]
 
 
-def _log_signal(paths: Tensor, weights: Numbers, mu: tuple[Numbers, ...]) -> Tensor:
-    total = None
-    for k, w in enumerate(weights):
-        if w > 0:
-            term = math.log(w) - _line(paths, mu, k)
-            total = term if total is None else torch.logaddexp(total, term)
-    assert total is not None
-    return -total
+def _evaluated(paths: Tensor, weights: Numbers, mu: tuple[Numbers, ...]) -> tuple[Tensor, Tensor]:
+    """P and its slopes (materials, …); the strongest energy is divided out, so that nothing underflows."""
+    columns = [(math.log(w), column) for w, *column in zip(weights, *mu, strict=True) if w > 0]
+    least = functools.reduce(torch.minimum, (_line(paths.detach(), column) - w for w, column in columns))
+    total = torch.zeros_like(least)
+    slopes = [torch.zeros_like(least) for _ in mu]
+    for w, column in columns:
+        share = (least + w - _line(paths, column)).exp()
+        total = total + share
+        slopes = [slope + m * share for slope, m in zip(slopes, column, strict=True)]
+    return least - total.log(), torch.stack(slopes) / total
 
 
-def _slopes(paths: Tensor, p: Tensor, weights: Numbers, mu: tuple[Numbers, ...]) -> Tensor:
-    slopes = [torch.zeros_like(p) for _ in mu]
-    for k, w in enumerate(weights):
-        if w > 0:
-            share = (math.log(w) - _line(paths, mu, k) + p).exp()
-            slopes = [s + row[k] * share for s, row in zip(slopes, mu, strict=True)]
-    return torch.stack(slopes)
-
-
-def _line(paths: Tensor, mu: tuple[Numbers, ...], k: int) -> Tensor:
-    """Σ_m μ_mk L_m."""
-    total = mu[0][k] * paths[0]
-    for row, L in zip(mu[1:], paths[1:], strict=True):
-        total = total + row[k] * L
+def _line(paths: Tensor, mu: Sequence[float]) -> Tensor:
+    """Σ_m μ_m L_m."""
+    total = mu[0] * paths[0]
+    for m, L in zip(mu[1:], paths[1:], strict=True):
+        total = total + m * L
     return total
+
+
+@functools.lru_cache(maxsize=32)
+def _table(beam: Beam) -> tuple[Tensor, Tensor]:
+    """P of the first material at lengths L, and L: ±1e-6 mm to 10 m in steps of 1.5 %."""
+    far = torch.logspace(-6, 4, 1600, dtype=torch.float64)
+    L = torch.cat([-far.flip(0), torch.zeros(1, dtype=torch.float64), far])
+    return _evaluated(L[None], beam.weights, beam.mu[:1])[0], L
+
+
+def _interpolated(p: Tensor, table: Tensor, L: Tensor) -> Tensor:
+    """L(p), linear between the entries and beyond them."""
+    x, y, at = table.to(p.device), L.to(p.device), p.double().contiguous()
+    i = torch.searchsorted(x, at).clamp(1, len(x) - 1)
+    return (y[i - 1] + (at - x[i - 1]) * (y[i] - y[i - 1]) / (x[i] - x[i - 1])).to(p.dtype)
 
 
 class _LogSignal(torch.autograd.Function):
@@ -192,7 +199,7 @@ class _LogSignal(torch.autograd.Function):
 
     @staticmethod
     def forward(paths: Tensor, weights: Numbers, mu: tuple[Numbers, ...]) -> Tensor:
-        return _log_signal(paths, weights, mu)
+        return _evaluated(paths, weights, mu)[0]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -203,13 +210,12 @@ class _LogSignal(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (paths,) = ctx.saved_tensors
-        return grad * _slopes(paths, _log_signal(paths, ctx.weights, ctx.mu), ctx.weights, ctx.mu), None, None
+        return grad * _evaluated(paths, ctx.weights, ctx.mu)[1], None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
         (paths,) = ctx.saved_tensors
-        slopes = _slopes(paths, _log_signal(paths, ctx.weights, ctx.mu), ctx.weights, ctx.mu)
-        return (slopes * tangent).sum(0)
+        return (_evaluated(paths, ctx.weights, ctx.mu)[1] * tangent).sum(0)
 
 
 def _nested(array: np.ndarray) -> Any:

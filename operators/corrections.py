@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .geometry import FanBeam, ParallelBeam
 from .vectors import ConeVectors, ParallelVectors
-from .volume import ConeBeam, ParallelBeam3D, VolumeGeometry
+from .volume import ConeBeam, ParallelBeam3D
 
 Array = NDArray[np.float64]
 G = TypeVar("G", ParallelBeam, FanBeam, ParallelBeam3D, ConeBeam)
@@ -31,7 +31,7 @@ def centre_of_rotation(
 ) -> Tensor:
     """The offset for which opposite rays agree: argmin_o Σ (p(ray) − p(same ray, from the other side))².
 
-    "symmetry": the opposite of the ray at (θ, u) is (θ + π, −u) in a parallel beam, (θ + π − 2γ, −γ) in a fan;
+    "symmetry": the opposite of the ray at (θ, u) is (θ + π, −u), in a fan that at (θ, γ) is (θ + π − 2γ, −γ);
     it needs opposite views, or a full turn of even steps. "moments": the centre of mass of a parallel view
     moves as x cos θ + y sin θ (Helgason and Ludwig); it needs the whole object in every view and background
     zero. "auto": symmetry where it can be had.
@@ -58,11 +58,13 @@ def centre_of_rotation(
     views = _Opposites.of(geometry)
     fan = isinstance(geometry, FanBeam)
     if method == "moments" and fan:
-        raise ValueError("centre_of_rotation method: 'moments' is for parallel beams; use 'symmetry' for fans")
+        raise ValueError(
+            "centre_of_rotation method: 'moments' is for parallel beams; use 'symmetry' for fans"
+        )
     if views is None and (method == "symmetry" or fan):
         raise ValueError(
-            "centre_of_rotation angles: expected opposite views, or a full turn in even steps, to compare rays "
-            "with their opposites"
+            "centre_of_rotation angles: expected opposite views, or a full turn in even steps, to "
+            "compare rays with their opposites"
         )
     data = sinogram.detach().to("cpu", torch.float64).reshape(-1, *shape).numpy()
     if not np.isfinite(data).all():
@@ -101,9 +103,9 @@ def tilted(
     tilt: float = 0.0,
     slant: float = 0.0,
 ) -> ParallelVectors | ConeVectors:
-    """The scan with its detector turned about its own middle, by v = R u with R = R_w(rotation) R_u(tilt) R_v(slant).
+    """The scan with its detector turned about its own middle by R_w(rotation) R_u(tilt) R_v(slant).
 
-    w points away from the source, u along columns, v along rows.
+    w points away from the source (along parallel rays), u from column to column, v from row to row.
 
     rotation  in its own plane, about w: u turns towards v [rad]
     tilt      about u: the rows of large v lean away from the source [rad]
@@ -125,13 +127,15 @@ def tilted(
 
 
 def detector_rotation(
-    projections: Tensor, geometry: ParallelBeam3D, method: Method = "auto"
+    projections: Tensor, geometry: ParallelBeam3D, search: float = 0.1
 ) -> tuple[float, float]:
-    """(rotation, offset): the line o(v) = offset − v·tan(rotation) through the offsets of all rows, weighted by Σp.
+    """(rotation, offset) for which views mirror their opposites: argmin Σ (p_θ(u, v) − p_θ₊π(−u, v))².
 
-    For `tilted(replace(geometry, offset=…), rotation=rotation)`; to first order in the rotation.
+    u and v are level and upright, the pixels of a detector rotated as by `tilted`. For
+    tilted(replace(geometry, offset=(…, offset)), rotation=rotation).
 
-    projections  line integrals of one parallel scan (views, rows, columns)
+    projections  line integrals of one parallel scan (views, rows, columns), some views with opposites
+    search       how large a rotation may be [rad]
 
     Returns the rotation [rad] and the offset at the middle of the detector [mm].
     """
@@ -144,13 +148,28 @@ def detector_rotation(
             f"detector_rotation projections: expected {geometry.out_shape} with two rows or more, got "
             f"{tuple(projections.shape)}"
         )
-    rows = projections.detach().to("cpu", torch.float64).transpose(0, 1)
-    weight = rows.abs().sum((1, 2)).numpy()
-    seen = weight > 0.05 * weight.max()  # rows past the end of the object say nothing
-    offsets = centre_of_rotation(rows[torch.from_numpy(seen)], _slice(geometry), method).numpy()
-    v = geometry.rows()[seen] - geometry.offset[0]
-    slope, offset = np.polyfit(v, offsets, 1, w=np.sqrt(weight[seen])) if len(v) > 1 else (0.0, offsets[0])
-    return math.atan(-slope), float(offset)
+    opposites = _Opposites.of(_slice(geometry))
+    pairs = [] if opposites is None else opposites.pairs(len(projections))
+    if not pairs:
+        raise ValueError("detector_rotation angles: expected views half a turn apart")
+    from scipy.optimize import minimize
+
+    data = projections.detach().to("cpu", torch.float64).numpy()
+    stacks = [_Mirror(data[a], data[b], geometry) for a, b in pairs[:: max(len(pairs) // 12, 1)]]
+    start = float(recentred(geometry, projections).offset[1])
+
+    def mismatch(parameters: Array) -> float:
+        return sum(
+            s.mismatch(float(parameters[0]) * pitch / reach, float(parameters[1]) * pitch) for s in stacks
+        )
+
+    pitch, reach = geometry.detector_pixel_size[1], abs(geometry.rows() - geometry.offset[0]).max()
+    coarse = [(angle * reach / pitch, start / pitch) for angle in np.linspace(-search, search, 21)]
+    best = np.array(min(coarse, key=lambda c: mismatch(np.array(c))))
+    simplex = best + np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])  # a pixel at the detector's edge each
+    options = {"initial_simplex": simplex, "xatol": 1e-3, "fatol": 1e-12}
+    found = minimize(mismatch, best, method="Nelder-Mead", options=options).x
+    return float(found[0]) * pitch / reach, float(found[1]) * pitch
 
 
 def _slice(geometry: ParallelBeam3D | ConeBeam) -> ParallelBeam | FanBeam:
@@ -168,8 +187,8 @@ def _slice(geometry: ParallelBeam3D | ConeBeam) -> ParallelBeam | FanBeam:
 class _Opposites:
     """Views to compare, and where among the views their opposites are."""
 
-    def __init__(self, views: Array, there: Array, step: float):
-        self.views, self.there, self.step = views, there, step
+    def __init__(self, views: list[int], there: Array, step: float):
+        self.views, self.there, self.step = np.array(views), there, step
 
     @classmethod
     def of(cls, geometry: ParallelBeam | FanBeam) -> _Opposites | None:
@@ -179,12 +198,18 @@ class _Opposites:
         turn = n > 2 and bool(np.allclose(np.diff(angles), step, rtol=0, atol=1e-4 * abs(step)))
         if turn and math.isclose(abs(step) * n, 2 * math.pi, rel_tol=1e-3):
             views = np.arange(0, n, max(n // 90, 1))
-            return cls(views, views + math.pi / step, step)
+            return cls(views.tolist(), views + math.pi / step, step)
         if isinstance(geometry, FanBeam):
             return None
         apart = np.abs((angles[None] - angles[:, None]) % (2 * math.pi) - math.pi)
         views, there = np.nonzero(apart < 1e-3)  # a thousandth of a radian moves no edge by half a bin
-        return cls(views, there.astype(np.float64), math.inf) if len(views) else None
+        return cls(views.tolist(), there.astype(np.float64), math.inf) if len(views) else None
+
+    def pairs(self, n: int) -> list[tuple[int, int]]:
+        """Views exactly half a turn apart."""
+        exact = np.abs(self.there - np.round(self.there)) < 0.01
+        found = zip(self.views[exact], np.round(self.there[exact]).astype(int) % n, strict=True)
+        return [(int(a), int(b)) for a, b in found]
 
     def offset(self, p: Array, geometry: ParallelBeam | FanBeam, reach: float) -> float:
         """The offset of least mismatch within ±reach of the geometry's own [mm]."""
@@ -219,6 +244,33 @@ class _Opposites:
         here = p[self.views][:, inside]
         places = np.stack([view % len(p) + _PAD, np.broadcast_to(column, view.shape)])[..., inside]
         there = map_coordinates(spline, places, order=3, mode="nearest", prefilter=False)
+        size = float((here**2 + there**2).sum())
+        return float(((here - there) ** 2).sum()) / size if size else math.inf
+
+
+class _Mirror:
+    """A parallel view and its opposite, on a detector that may be rotated."""
+
+    def __init__(self, here: Array, there: Array, geometry: ParallelBeam3D):
+        from scipy.ndimage import gaussian_filter, spline_filter
+
+        self.here = gaussian_filter(here, 1.0, mode="nearest")
+        self.spline = spline_filter(gaussian_filter(there, 1.0, mode="nearest"), order=3, mode="nearest")
+        v, u = geometry.rows() - geometry.offset[0], geometry.columns() - geometry.offset[1]
+        self.v, self.u = np.meshgrid(v, u, indexing="ij")
+        self.pitch = np.array(geometry.detector_pixel_size)[:, None, None]
+        self.last = np.array(here.shape)[:, None, None] - 1
+
+    def mismatch(self, rotation: float, offset: float) -> float:
+        from scipy.ndimage import map_coordinates
+
+        c, s = math.cos(rotation), math.sin(rotation)
+        level, upright = offset + c * self.u - s * self.v, s * self.u + c * self.v
+        across = -level - offset
+        place = np.stack([c * upright - s * across, c * across + s * upright]) / self.pitch + self.last / 2
+        inside = ((place >= 0) & (place <= self.last)).all(0)
+        here = self.here[inside]
+        there = map_coordinates(self.spline, place[:, inside], order=3, mode="nearest", prefilter=False)
         size = float((here**2 + there**2).sum())
         return float(((here - there) ** 2).sum()) / size if size else math.inf
 

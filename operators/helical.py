@@ -151,7 +151,7 @@ def _single_slice(
     parts = []
     for r, share in ((low, 1 - fraction), (high, fraction)):
         weight = torch.as_tensor(share * level[r, column]).to(y)
-        parts.append(weight * y[..., *_at(y, order[chosen][:, None], r, column)])
+        parts.append(weight * _picked(y, order[chosen][:, None], r, column))
     return angles[chosen], parts[0] + parts[1]
 
 
@@ -215,16 +215,15 @@ def _read(plane: Tensor, angles: Array, angle: Array, column: Array) -> Tensor:
     v, c = np.minimum(view.astype(int), views - 2), np.minimum(column.astype(int), max(columns - 2, 0))
     f, g = torch.as_tensor(view - v).to(plane), torch.as_tensor(column - c).to(plane)
     right = np.minimum(c + 1, columns - 1)
-    first, second = (
-        torch.lerp(plane[..., *_at(plane, w, c)], plane[..., *_at(plane, w, right)], g) for w in (v, v + 1)
-    )
+    first, second = (torch.lerp(_picked(plane, w, c), _picked(plane, w, right), g) for w in (v, v + 1))
     return seen * torch.lerp(first, second, f)
 
 
-def _at(like: Tensor, *indices: NDArray[np.int64]) -> tuple[Tensor, ...]:
-    return tuple(
-        torch.as_tensor(np.ascontiguousarray(i), device=like.device) for i in np.broadcast_arrays(*indices)
-    )
+def _picked(y: Tensor, *indices: NDArray[np.int64]) -> Tensor:
+    """y[..., i, j, …] for indices that broadcast."""
+    shape = y.shape[-len(indices) :]
+    place = torch.as_tensor(np.ravel_multi_index(np.broadcast_arrays(*indices), shape), device=y.device)
+    return y.flatten(-len(indices)).index_select(-1, place.flatten()).unflatten(-1, place.shape)
 
 
 def _level(geometry: ConeBeam) -> Array:

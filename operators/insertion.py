@@ -18,6 +18,7 @@ from .lowdose import LowDose
 from .noise_model import Value, _like, draw_images
 
 Seed = int | Sequence[int]
+PADDING = -2000.0  # [HU] below which an image holds padding
 
 
 def thin_counts(counts: Tensor, a: Value, seed: Seed = 0, data_ndim: int = 2) -> Tensor:
@@ -110,7 +111,8 @@ def insert_dose_into_image(
 
     Parameters
     ----------
-    hu : image of the higher dose [HU], (*batch, ny, nx); it covers the object, as A does
+    hu : image of the higher dose [HU], (*batch, ny, nx); it covers the object, as A does. One whose air is
+        clipped at −1000 HU, as in DICOM, gets the noise of a little too much attenuation
     A : `XRay` of a fan or parallel geometry like the scanner's, on the grid of the image
     noise : of the higher dose; see `i0_for_sigma` to find its I₀ from the noise in the image
     filter, frequency_scaling : of `fbp`; choose them for the kernel with which the image was made
@@ -123,7 +125,14 @@ def insert_dose_into_image(
             f"{noise.starvation!r}"
         )
     share = _shares("insert_dose_into_image", a, hu, 2)
-    p = A(to_attenuation(hu, mu_water, clip=True))
+    lowest = float(hu.min()) if hu.numel() else 0.0
+    if not lowest > PADDING:  # also NaN
+        raise ValueError(
+            f"insert_dose_into_image hu: expected finite values above {PADDING:g} HU, got {lowest:g}; "
+            "set the padding of a DICOM to −1000, with hu.clamp(min=-1000)"
+        )
+    # not clipped at vacuum: the noise of air would all turn positive and dim the rays
+    p = A(to_attenuation(hu, mu_water))
 
     def draw(i: int, image: Tensor, generator: torch.Generator) -> Tensor:
         one = noise.select(i)

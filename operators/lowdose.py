@@ -33,7 +33,8 @@ class LowDose(NoiseModel):
 
     variance(y): to first order var p̂ = (∂p̂/∂y)² var y with ∂p̂/∂y = −1/(y − b) and var y = E y + σₑ², so
     with y for E y it is (y + σₑ²) / (y − b)², y − b floored in both. A replaced bin has that of the mean of
-    its neighbours; a trimmed one that of its mixture. Below some 20 counts it is wrong, see `exact`.
+    its neighbours; a trimmed one that of its mixture. Below some 20 counts it is wrong, and as a weight it is
+    wrong in the direction of the noise (`benchmarks/dose_insertion.py`): see `exact`, or use a likelihood.
 
     Parameters
     ----------

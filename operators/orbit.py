@@ -83,8 +83,8 @@ class Orbit:
         if self.kind == PARALLEL:
             return ParallelBeam(*grid, angles, self.detector_shape[1], self.pixel[1], offset)
         R, D = float(self.radius.mean()), float(self.distance.mean())
-        detector = "flat" if self.kind == FLAT else "arc"
-        return FanBeam(*grid, angles, self.detector_shape[1], self.pixel[1], R, D, detector, offset)
+        columns, pitch = self.detector_shape[1], self.pixel[1]
+        return FanBeam(*grid, angles, columns, pitch, R, D, "flat" if self.kind == FLAT else "arc", offset)
 
     def subset(self, views: slice) -> Self:
         names = ("angles", "radius", "distance", "height", "offset")
@@ -147,16 +147,19 @@ def circular(geometry: ParallelBeam3D | ConeBeam) -> Orbit:
     """The upright scan that these geometries are by construction."""
     views = len(geometry.angles)
     one = np.ones(views)
-    cone = isinstance(geometry, ConeBeam)
+    kind, R, D, height = PARALLEL, 1.0, 1.0, 0 * one
+    if isinstance(geometry, ConeBeam):
+        kind = FLAT if geometry.detector == "flat" else ARC
+        R, D, height = geometry.source_to_centre, geometry.source_to_detector, geometry.heights()
     return Orbit(
-        kind=PARALLEL if not cone else FLAT if geometry.detector == "flat" else ARC,
+        kind=kind,
         volume_shape=geometry.volume_shape,
         voxel_size=geometry.voxel_size,
         detector_shape=geometry.detector_shape,
         pixel=geometry.detector_pixel_size,
         angles=np.asarray(geometry.angles),
-        radius=one * (geometry.source_to_centre if cone else 1),
-        distance=one * (geometry.source_to_detector if cone else 1),
-        height=geometry.heights() if cone else 0 * one,
+        radius=R * one,
+        distance=D * one,
+        height=height,
         offset=np.tile(np.asarray(geometry.offset), (views, 1)),
     )

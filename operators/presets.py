@@ -108,7 +108,9 @@ class Scanner:
         """
         shape = tuple(image_shape)
         if len(shape) not in (2, 3):
-            raise ValueError(f"{self.name} image_shape: expected (ny, nx) or (nz, ny, nx), got {image_shape!r}")
+            raise ValueError(
+                f"{self.name} image_shape: expected (ny, nx) or (nz, ny, nx), got {image_shape!r}"
+            )
         if len(shape) == 2 and (rows is not None or pitch or turns != 1.0):
             raise ValueError(
                 f"{self.name} image_shape: rows, pitch and turns describe a volume; give (nz, ny, nx), got "

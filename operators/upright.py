@@ -45,10 +45,8 @@ class Resampling(LinearOperator):
         parts = []
         for n, v in enumerate(range(len(self.orbit))[views]):
             flat = y[:, n].flatten(1)
-            read = (
-                weight.flatten() * flat.index_select(1, tap.flatten()) for tap, weight in self._taps(v, y)
-            )
-            parts.append(sum(read).unflatten(-1, self.out_shape[1:]))
+            read = [w.flatten() * flat.index_select(1, tap.flatten()) for tap, w in self._taps(v, y)]
+            parts.append(torch.stack(read).sum(0).unflatten(-1, self.out_shape[1:]))
         return torch.stack(parts, 1)
 
     def some_adjoint(self, y: Tensor, views: slice) -> Tensor:

@@ -49,13 +49,13 @@ class _Vectors(VolumeGeometry):
     def refined(self, volume_shape: tuple[int, int, int], oversampling: int) -> Self:
         dz, dy, dx = (length / n for length, n in zip(self.extent, volume_shape, strict=True))
         rows, columns = self.detector_shape
+        finer: dict[str, Any] = {name: np.asarray(getattr(self, name)) / oversampling for name in ("u", "v")}
         return replace(
             self,
             volume_shape=volume_shape,
             voxel_size=(dz, dy, dx),
             detector_shape=(rows * oversampling, columns * oversampling),
-            u=np.asarray(self.u) / oversampling,
-            v=np.asarray(self.v) / oversampling,
+            **finer,
         )
 
     def _lowered(self, height: float, volume_shape: tuple[int, int, int]) -> Self:

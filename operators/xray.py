@@ -18,7 +18,7 @@ from .backends.rays import ray_table
 from .base import LinearOperator
 from .geometry import FanBeam, Geometry, ParallelBeam, PlanarGeometry
 from .vectors import ConeVectors, ParallelVectors
-from .volume import ConeBeam, ParallelBeam3D
+from .volume import ConeBeam, ParallelBeam3D, VolumeGeometry
 
 _PLANAR = {"numba": "joseph", "sparse": "sparse", "astra": "astra", "triton": "triton_joseph"}
 _VOLUME = {

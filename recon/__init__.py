@@ -87,6 +87,7 @@ _EXPORTS = {
     "SIRT": "iterative",
     "SinogramDenoisedFBP": "sinogram_denoising",
     "Tikhonov": "variational",
+    "TotalGeneralisedVariation": "variational",
     "TotalVariation": "variational",
     "WaveletReconstruction": "variational",
     "admm": "solvers",

@@ -165,7 +165,8 @@ def standardised(d: Functional, z: Tensor) -> Tensor:
     square is 1 at any count, which twice the negative log-likelihood is not below some 10 counts.
     """
     if isinstance(d, SquaredL2):
-        return -torch.as_tensor(d.weight).sqrt() * d.residual(z)
+        weight = torch.as_tensor(d.weight, dtype=z.real.dtype, device=z.device)
+        return -weight.sqrt() * d.residual(z)
     if isinstance(d, KullbackLeibler | TransmissionPoisson):
         return d.pearson(z)
     raise ValueError(f"standardised: expected a Gaussian or Poisson likelihood, got {d!r}")

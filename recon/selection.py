@@ -159,8 +159,8 @@ class _ByDivergence(_Least):
                 "for counts there are 'discrepancy' and 'whiteness'"
             )
         n, clean = len(trial.shape), trial.predict(x)
-        root = torch.as_tensor(d.weight).sqrt()
-        target = torch.as_tensor(d.target).expand(clean.shape)
+        root = torch.as_tensor(d.weight, dtype=clean.real.dtype, device=clean.device).sqrt()
+        target = torch.as_tensor(d.target, dtype=clean.dtype, device=clean.device).expand(clean.shape)
         generator = torch.Generator().manual_seed(0)
         found = []
         for _ in range(self.probes):

@@ -92,10 +92,11 @@ class SinogramDenoisedFBP(FBP):
         return noise.linearise(inverse_anscombe(stable, sigma))
 
     def _smooth(self, data: Tensor, variance: Tensor, importance: Tensor, n: int) -> Tensor:
-        """D(data), with the strength given or the one of least E‖H(D(data) − truth)‖², H = √|f| · √importance.
+        """D(data), with the strength given or that of least E‖H(D(data) − truth)‖², H = √|f| · √importance.
 
         By the slice theorem the error of the image is that of the projections filtered by √|f|. Stein's
-        estimate of it, less what does not depend on D: ‖H(D(y) − y)‖² + 2⟨Hσb, H(D(y + εσb) − D(y))⟩/ε with b = ±1.
+        estimate of it, less what does not depend on D: ‖H(D(y) − y)‖² + 2⟨Hσb, H(D(y + εσb) − D(y))⟩/ε, with
+        b = ±1.
         """
         denoise = SMOOTHERS[self.smoother]
         batch = data.shape[: data.ndim - n]

@@ -1,4 +1,4 @@
-"""Geometries and operators of other toolboxes, to and fro; nothing of theirs is imported before it is used."""
+"""Geometries and operators of other toolboxes, to and fro; theirs are imported when they are used."""
 
 from __future__ import annotations
 

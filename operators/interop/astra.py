@@ -30,7 +30,10 @@ class Description(dict[str, Any]):
 
 
 def to_astra(geometry: Geometry) -> tuple[dict[str, Any], dict[str, Any]]:
-    """ASTRA's (proj_geom, vol_geom): "parallel", "fanflat", "parallel3d", "cone" where they say it all, else vectors.
+    """ASTRA's (proj_geom, vol_geom): by angles where those say it all, else by vectors.
+
+    "parallel", "fanflat", "parallel3d" and "cone" are without offsets; "parallel_vec", "fanflat_vec",
+    "parallel3d_vec", "cone_vec" and "cyl_cone_vec" say the rest.
 
     Raises ValueError for a 2-D arc, which ASTRA lacks: a `ConeBeam` of one row is its "cyl_cone_vec".
     """
@@ -237,22 +240,24 @@ def _read_planar_vectors(projections: dict[str, Any], volume: dict[str, Any]) ->
     table[:, 2:4] -= middle
     table[:, :2] -= middle if fan else 0
     step = table[:, 4:6]
-    width = neat(np.linalg.norm(step[0]))
-    angles = np.arctan2(step[:, 1], step[:, 0])
+    width = neat(float(np.linalg.norm(step[0])))
+    angles = tuple(np.arctan2(step[:, 1], step[:, 0]).tolist())
     u, w = step[0] / width, np.array([-step[0, 1], step[0, 0]]) / width
     source, centre = table[0, :2], table[0, 2:4]
     geometry: ParallelBeam | FanBeam
     if fan:
-        to_source, to_detector = neat(-source @ w), neat((centre - source) @ w)
+        to_source, to_detector = neat(float(-source @ w)), neat(float((centre - source) @ w))
         if min(to_source, to_detector) <= 0:
             raise ValueError(f"ASTRA fanflat_vec Vectors: {_UNUSUAL} (columns counted against the angle)")
-        geometry = FanBeam(shape, size, angles, bins, width, to_source, to_detector, offset=neat(centre @ u))
+        geometry = FanBeam(
+            shape, size, angles, bins, width, to_source, to_detector, offset=neat(float(centre @ u))
+        )
     else:
         # a detector may stand anywhere along its rays, and they may run either way
         table[:, 2:4] -= _across(table[:, 2:4], step)
         table[:, :2] /= np.linalg.norm(table[:, :2], axis=1, keepdims=True)
         table[:, :2] *= -np.sign(_cross(step, table[:, :2]))[:, None]
-        geometry = ParallelBeam(shape, size, angles, bins, width, offset=neat(table[0, 2:4] @ u))
+        geometry = ParallelBeam(shape, size, angles, bins, width, offset=neat(float(table[0, 2:4] @ u)))
     if not np.allclose(_planar_vectors(geometry), table, rtol=0, atol=CLOSE * np.abs(table).max()):
         raise ValueError(f"ASTRA {projections['type']} Vectors: {_UNUSUAL}")
     return geometry

@@ -41,7 +41,10 @@ def to_deepinv(A: LinearOperator, noise_model: Any = None, channels: int = 1, **
 
 
 def from_deepinv(
-    physics: Any, shape: tuple[int, ...] | None = None, is_complex: bool = False, dtype: torch.dtype = torch.float32
+    physics: Any,
+    shape: tuple[int, ...] | None = None,
+    is_complex: bool = False,
+    dtype: torch.dtype = torch.float32,
 ) -> Foreign:
     """A deepinv LinearPhysics, without its noise, as our operator.
 
@@ -104,7 +107,7 @@ def _physics_class() -> Any:
     """The class of our operators in deepinv, made when deepinv is there to inherit from."""
     deepinv = toolbox()
 
-    class Ours(deepinv.physics.LinearPhysics):
+    class Ours(deepinv.physics.LinearPhysics):  # type: ignore[name-defined, misc]
         """y = A x for every channel; every keyword of a call is ignored, A never changes."""
 
         def __init__(
@@ -127,4 +130,3 @@ def _physics_class() -> Any:
             return _with_channels(self.operator.gram(_without_channels(x, self.kind)), self.kind)
 
     return Ours
-

@@ -66,7 +66,7 @@ def to_odl(
 
 
 def from_odl(operator: Any) -> Foreign:
-    """A linear odl.Operator as ours, with the plain adjoint instead of ODL's weighted one: Aᴴ = w_D A*(· / w_R).
+    """A linear odl.Operator as ours, with the plain adjoint for ODL's weighted one: Aᴴ = w_D A*(· / w_R).
 
     operator  between tensor or discretised spaces, weighted by constants or arrays
 
@@ -115,7 +115,9 @@ def _weight(space: Any) -> Any:
     for name in ("const", "array"):
         if hasattr(weighting, name):
             return getattr(weighting, name)
-    raise ValueError(f"an inner product weighted by a constant or an array is expected, got that of {space!r}")
+    raise ValueError(
+        f"an inner product weighted by a constant or an array is expected, got that of {space!r}"
+    )
 
 
 def _like(weight: Any, x: Tensor) -> Tensor:
@@ -127,7 +129,7 @@ def _operator_class() -> Any:
     """The classes of our operators in ODL, made when ODL is there to inherit from."""
     odl = toolbox()
 
-    class Ours(odl.Operator):
+    class Ours(odl.Operator):  # type: ignore[name-defined, misc]
         """y = A x between ODL spaces."""
 
         def __init__(self, A: LinearOperator, domain: Any, range: Any):
@@ -144,7 +146,7 @@ def _operator_class() -> Any:
         def __reduce__(self) -> Any:
             return _rebuilt, (self.A, self.domain, self.range)
 
-    class Back(odl.Operator):
+    class Back(odl.Operator):  # type: ignore[name-defined, misc]
         """x = Aᴴ(w_R y) / w_D."""
 
         def __init__(self, forward: Ours):

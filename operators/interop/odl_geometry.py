@@ -73,8 +73,8 @@ def from_odl_geometry(space: Any, geometry: Any) -> Geometry:
         return found
     if isinstance(found, PlanarGeometry):
         raise ValueError(
-            "from_odl_geometry: expected a 2-D scan that turns rigidly about the middle of the image; this one "
-            "has shifts, a translation, a mirrored detector axis or an image off the origin"
+            "from_odl_geometry: expected a 2-D scan that turns rigidly about the middle of the image; this "
+            "one has shifts, a translation, a mirrored detector axis or an image off the origin"
         )
     return _by_vectors(shape, spacing, middle, geometry)
 
@@ -94,10 +94,11 @@ def panel_for_odl(y: Tensor) -> Tensor:
     return y.transpose(-2, -1)
 
 
-def _panel(odl: Any, geometry: Any) -> Any:
+def _panel(odl: Any, geometry: ParallelBeam | FanBeam | ParallelBeam3D | ConeBeam) -> Any:
     """Partition of the detector: columns, and rows in 3-D; angles along an arc."""
-    scale = geometry.source_to_detector if getattr(geometry, "detector", "flat") == "arc" else 1.0
-    if isinstance(geometry, PlanarGeometry):
+    arc = isinstance(geometry, FanBeam | ConeBeam) and geometry.detector == "arc"
+    scale = getattr(geometry, "source_to_detector", 1.0) if arc else 1.0
+    if isinstance(geometry, ParallelBeam | FanBeam):
         counts, sizes, offsets = [geometry.n_bins], [geometry.bin_size / scale], [geometry.offset / scale]
     else:
         counts = list(geometry.detector_shape[::-1])
@@ -108,10 +109,11 @@ def _panel(odl: Any, geometry: Any) -> Any:
     return odl.uniform_partition(low, [o + h for o, h in zip(offsets, half, strict=True)], counts)
 
 
-def _turned(geometry: Any) -> Array:
+def _turned(geometry: Any) -> tuple[float, ...]:
     """View angles [rad], counted from the detector axis (1, 0)."""
     axis = geometry.det_axis(0.0) if geometry.ndim == 2 else geometry.det_axes(0.0)[0]
-    return np.asarray(geometry.angles) + float(np.arctan2(axis[1], axis[0]))
+    angles = np.asarray(geometry.angles) + float(np.arctan2(axis[1], axis[0]))
+    return tuple(angles.tolist())
 
 
 def _measures(geometry: Any) -> tuple[list[float], list[float], str]:
@@ -190,13 +192,16 @@ def _agrees(found: Geometry, geometry: Any) -> bool:
 
 def _by_vectors(shape: tuple[int, ...], spacing: tuple[float, ...], middle: Array, geometry: Any) -> Geometry:
     if getattr(geometry, "det_curvature_radius", None) is not None:
-        raise ValueError("from_odl_geometry: expected a flat detector in a scan with shifts, got a curved one")
+        raise ValueError(
+            "from_odl_geometry: expected a flat detector in a scan with shifts, got a curved one"
+        )
     views, part = geometry.angles, geometry.det_partition
     centre = geometry.det_point_position(views, part.mid_pt) - middle
     axes = np.stack([geometry.det_axes(t) for t in views])
     u, v = axes[:, 0] * part.cell_sides[0], axes[:, 1] * part.cell_sides[1]
     grid = (shape, spacing, tuple(part.shape)[::-1])
     if hasattr(geometry, "src_radius"):
-        return ConeVectors(*grid, geometry.src_position(views) - middle, centre, u, v)  # type: ignore[arg-type]
+        source = geometry.src_position(views) - middle
+        return ConeVectors(*grid, source, centre, u, v)  # type: ignore[arg-type]
     directions = np.stack([-geometry.det_to_src(t, part.mid_pt) for t in views])
     return ParallelVectors(*grid, directions, centre, u, v)  # type: ignore[arg-type]

@@ -64,7 +64,9 @@ class _Matrix:
         return self._times(self.matrix, x, self.out_shape)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        return self._times(self.matrix.conj().T if not hasattr(self.matrix, "H") else self.matrix.H, y, self.in_shape)
+        return self._times(
+            self.matrix.conj().T if not hasattr(self.matrix, "H") else self.matrix.H, y, self.in_shape
+        )
 
     def _times(self, matrix: Any, x: Tensor, shape: tuple[int, ...]) -> Tensor:
         if x.device.type != "cpu":

@@ -41,7 +41,12 @@ class Doses(click.ParamType):
 
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("--geometry", default="siemens", show_default=True, help="The scanner; see operators.presets.")
+@click.option(
+    "--geometry",
+    default="siemens",
+    show_default=True,
+    help="The scanner: 2detect, ge, lion, siemens, xcist, …",
+)
 @click.option(
     "--dose",
     "doses",
@@ -104,6 +109,7 @@ class Plan:
         self.chosen = _slices(settings["slices"], len(self.volume.hu))
         self.geometry, self.repeat = _scanner(self.volume, settings)
         self.i0 = _photons(self.geometry, settings)
+        self.photons = self.i0 if isinstance(self.i0, float) else float(self.i0.max())
         if settings["electronic"] < 0:
             raise ValueError(f"--electronic: expected a number of at least 0, got {settings['electronic']}")
         check_writable(out)
@@ -195,7 +201,11 @@ class Plan:
         from ..data.dicom_write import Derived
 
         names = list(self.record["series"])
-        said = "noise-free reference" if dose is None else f"{method}, dose {dose:g}, I0 {dose * self.i0:.3g}"
+        said = (
+            "noise-free reference"
+            if dose is None
+            else f"{method}, dose {dose:g}, I0 {dose * self.photons:.3g}"
+        )
         return Derived(
             description=f"simulated: {said}"[:64],
             kvp=self.kvp,
@@ -230,14 +240,16 @@ class Plan:
         """What a resumed run must share; doses and slices may be added."""
         import hashlib
 
-        names = ("seed", "electronic", "window", "mu_water")
+        names = ("seed", "electronic", "window", "mu_water", "i0", "mas")
         digest = hashlib.sha256(self.volume.hu.numpy().tobytes() + self.volume.affine.tobytes()).hexdigest()
         fixed = {name: self.settings[name] for name in names}
-        return fixed | {"geometry": _listed(geometry), "i0": self.i0, "images": digest}
+        return fixed | {"geometry": _listed(geometry), "images": digest}
 
 
 def _scanner(volume: Volume, settings: dict[str, Any]) -> tuple[FanBeam, int]:
     """The geometry on the grid of the images, and how often a pixel of the volume is repeated."""
+    from operators import presets
+
     ny, nx = volume.hu.shape[1:]
     _, dy, dx = volume.spacing
     if not math.isclose(dy, dx, rel_tol=1e-4):
@@ -247,45 +259,25 @@ def _scanner(volume: Volume, settings: dict[str, Any]) -> tuple[FanBeam, int]:
         raise ValueError(
             f"--pixels {columns}: expected at most {nx}, with whole rows for images of {ny} × {nx} pixels"
         )
-    geometry = preset(
-        settings["geometry"], (columns * ny // nx, columns), dx * nx / columns, settings["views"]
-    )
+    scanner = presets.scanner(settings["geometry"])
+    geometry = scanner((columns * ny // nx, columns), dx * nx / columns, settings["views"])
     return geometry, math.ceil(OVERSAMPLING * columns / nx)
 
 
-def preset(name: str, image_shape: tuple[int, int], pixel_size: float, views: int | None) -> FanBeam:
-    """One rotation of a scanner."""
-    from operators import FanBeam
+def _photons(geometry: FanBeam, settings: dict[str, Any]) -> float | Tensor:
+    """I0 per ray at full dose, of --mas for a cell of the scanner's own height."""
+    from operators import photons_per_ray, presets
 
-    scanners: dict[str, tuple[int, int, float, float, float, float]] = {
-        # views, bins, bin size, source to centre, source to detector, offset, all [mm]
-        "siemens": (1152, 736, 1.2858, 595.0, 1085.6, 0.25 * 1.2858),
-        "ge": (984, 888, 1.0239, 541.0, 949.075, 1.25 * 1.0239),
-        "xcist": (1000, 900, 1.0, 540.0, 950.0, 0.25),
-    }
-    if name not in scanners:
-        raise ValueError(f"--geometry: no scanner {name!r}; there are {', '.join(scanners)}")
-    count, bins, bin_size, source, detector, offset = scanners[name]
-    views = views or count
-    angles = tuple(2 * math.pi * k / views for k in range(views))
-    return FanBeam(image_shape, pixel_size, angles, bins, bin_size, source, detector, "arc", offset)
-
-
-def _photons(geometry: FanBeam, settings: dict[str, Any]) -> float:
-    """I0 per ray at full dose."""
     i0, mas = settings["i0"], settings["mas"]
     if i0 is not None and mas is not None:
         raise ValueError("expected one of --i0 and --mas, got both")
-    if i0 is None and mas is None:
+    if mas is not None:
+        return photons_per_ray(geometry, mas, cell_height=presets.scanner(settings["geometry"]).row_size)
+    if i0 is None:
         return ROUTINE / geometry.views
-    value, name = (i0, "--i0 [photons per ray]") if mas is None else (mas, "--mas [mAs]")
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name}: expected a positive number, got {value}")
-    if mas is None:
-        return float(i0)
-    # 1.2e6 photons per mAs and mm² at 1 m (XCIST's tube), square cells
-    area = geometry.bin_size**2 * (1000 / geometry.source_to_detector) ** 2
-    return float(1.2e6 * mas / geometry.views * area)
+    if not (math.isfinite(i0) and i0 > 0):
+        raise ValueError(f"--i0 [photons per ray]: expected a positive number, got {i0}")
+    return float(i0)
 
 
 def _field(mu: Tensor, repeat: int, geometry: FanBeam) -> Tensor:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .simulation import simulate_ellipses as simulate_ellipses
     from .simulation import simulate_ellipsoids as simulate_ellipsoids
     from .tiff import read_tiff as read_tiff
+    from .tiff import read_tiff_scan as read_tiff_scan
     from .volumes import Volume as Volume
     from .volumes import axial as axial
 
@@ -87,6 +88,7 @@ _EXPORTS = {
     "read_nifti": "nifti",
     "read_series": "dicom_series",
     "read_tiff": "tiff",
+    "read_tiff_scan": "tiff",
     "save_projections": "projection_files",
     "shepp_logan": "phantoms",
     "shepp_logan_ellipses": "phantoms",

@@ -104,7 +104,7 @@ def _files(source: str | Path | Iterable[str | Path]) -> list[Path]:
     if not isinstance(source, str | Path):
         return [Path(p) for p in source]
     root = Path(source)
-    files = [p for p in root.iterdir() if p.is_file() and is_ct_pd(p)] if root.is_dir() else [root]
+    files = [p for p in root.glob("[!.]*") if p.is_file() and is_ct_pd(p)] if root.is_dir() else [root]
     if not files:
         raise ValueError(f"{root}: no DICOM-CT-PD projections in it (tag 7031,1001)")
     return sorted(files, key=lambda p: natural(p.name))

@@ -73,9 +73,9 @@ def read_series(
 
     Slices are ordered by position along the normal of their planes, never by name or number; spacing and tilt
     come from the positions, whatever SliceThickness and SpacingBetweenSlices say. Each slice is rescaled by
-    its own slope and intercept. Left out without a word: files of a folder that are not DICOM or no image of
-    a CT, MR or PET scanner, scouts (ImageType LOCALIZER), and second copies of a slice (same SOPInstanceUID,
-    same pixels).
+    its own slope and intercept. Left out without a word: files of a folder that are hidden, not DICOM or no
+    image of a CT, MR or PET scanner, scouts (ImageType LOCALIZER), and second copies of a slice (same
+    SOPInstanceUID, same pixels).
 
     source : a folder, a file, or files
     uid : read only the series with this SeriesInstanceUID; the others are not looked into
@@ -109,7 +109,8 @@ def _headers(source: str | Path | Iterable[str | Path]) -> list[tuple[Path, Any]
         if not root.exists():
             raise ValueError(f"{root}: there is no such file or folder")
         searched = root.is_dir()
-        paths = sorted(p for p in root.rglob("*") if p.is_file()) if searched else [root]
+        # hidden files are what a killed writer, or another system, left behind
+        paths = sorted(p for p in root.rglob("[!.]*") if p.is_file()) if searched else [root]
     else:
         searched, paths = False, [Path(p) for p in source]
     found = []
@@ -167,6 +168,7 @@ def _slices(path: Path, header: Any, uid: str) -> list[_Slice]:
                 f"{where}: ImageOrientationPatient {rows.ravel().tolist()} is not two unit vectors at right "
                 "angles"
             )
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)  # written with few digits
         dy, dx = _numbers(where, "PixelSpacing", spacing, 2)
         if dy <= 0 or dx <= 0:
             raise ValueError(f"{where}: PixelSpacing must be positive, got {dy} × {dx} mm")

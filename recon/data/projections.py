@@ -1,4 +1,4 @@
-"""Projections of a clinical scanner: line integrals with the place of focal spot and detector at every view."""
+"""Projections of a clinical scanner: line integrals, and where focal spot and detector were."""
 
 from __future__ import annotations
 
@@ -152,11 +152,11 @@ class CTProjections:
         )  # fmt: skip
 
     def focal_spots(self) -> list[CTProjections]:
-        """The views of each place of a flying focal spot as a scan of its own, in which the spot stands still.
+        """The views of each place of a flying focal spot as a scan of its own, in which it stands still.
 
         Angles, heights and distances are those of the spot, offsets those of the detector as it sees it. The
-        arc stays centred on the focal centre, not on the spot: for a spot δ beside it columns are misplaced by
-        up to δ (1 − cos γ), 0.1 of 1 mm at γ = 25°; exact are the `vectors` of the whole scan.
+        arc stays centred on the focal centre, not on the spot: for a spot δ beside it columns are misplaced
+        by up to δ (1 − cos γ), 0.1 of 1 mm at γ = 25°; exact are the `vectors` of the whole scan.
 
         Raises ValueError where a place has shifts that differ from view to view.
         """
@@ -206,6 +206,6 @@ class CTProjections:
     def _check_still(self, name: str) -> None:
         if self.flying:
             raise ValueError(
-                f"CTProjections.{name}: the focal spot flew; take its places one by one with focal_spots(), or "
-                "vectors(), which has it as it was"
+                f"CTProjections.{name}: the focal spot flew; take its places one by one with focal_spots(), "
+                "or vectors(), which has it as it was"
             )

@@ -100,7 +100,7 @@ def noise_level(data: Tensor) -> float:
 
 def _folder(path: Path, pixels: int, pixel_size: float | None, mu_water: Any, spacing: Any) -> list[Scan]:
     root = path / "projections" if (path / "projections").is_dir() else path
-    ours = sorted((p for p in root.iterdir() if p.suffix in OURS), key=lambda p: natural(p.name))
+    ours = sorted((p for p in root.glob("[!.]*") if p.suffix in OURS), key=lambda p: natural(p.name))
     if ours:
         return [_ours(p, k, mu_water) for k, p in enumerate(ours)]
     if (path / "sinogram.tif").exists():

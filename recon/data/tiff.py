@@ -12,14 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from operators import XRay, normalise
+from operators.geometry import Geometry, PlanarGeometry
+
+from ..problem import Problem
 from .volumes import finite
 
+Source = str | Path | Iterable[str | Path]
 SHORTEST = 1032  # times that compression may shorten a page
 
 
-def read_tiff(
-    source: str | Path | Iterable[str | Path], rows: slice | int | None = None, views: slice | None = None
-) -> Tensor:
+def read_tiff(source: Source, rows: slice | int | None = None, views: slice | None = None) -> Tensor:
     """Pages as (pages, ny, nx), float32; of one row only, (pages, nx).
 
     Files of a folder come in natural order: view_2 before view_10. All pages must have one size and one type.
@@ -42,8 +45,8 @@ def read_tiff(
         kind = kind or (found[0].shape, found[0].dtype)
         if (found[0].shape, found[0].dtype) != kind:
             raise ValueError(
-                f"{path}: {found[0].shape} {found[0].dtype}, but {files[0]} has {kind[0]} {kind[1]}; one stack "
-                "has pages of one kind"
+                f"{path}: {found[0].shape} {found[0].dtype}, but {files[0]} has {kind[0]} {kind[1]}; one "
+                "stack has pages of one kind"
             )
         # only the rows asked for stay in memory
         pages += found if rows is None else [_some_rows(path, page, rows) for page in found]
@@ -52,11 +55,43 @@ def read_tiff(
     return finite(str(files[0]), torch.from_numpy(np.stack(pages).astype(np.float32)))
 
 
-def _files(source: str | Path | Iterable[str | Path]) -> Sequence[Path]:
+def read_tiff_scan(
+    raw: Source,
+    dark: Source,
+    flat: Source,
+    geometry: Geometry,
+    rows: slice | int | None = None,
+    views: slice | None = None,
+    **settings: Any,
+) -> Problem:
+    """A scan from stacks of readings, dark and open-beam images: counts kept, as `operators.normalise` does.
+
+    raw, dark, flat : as `read_tiff` takes them; a sinogram is one page (views, bins), dark and flat then have
+        one row
+    geometry : of the scan; of two dimensions for one detector row, `rows`, or a sinogram
+    rows, views : of the readings; dark and flat keep all their frames
+    settings : of `normalise`, gain, electronic_sigma, …
+
+    Raises ValueError where files are damaged or do not fit the geometry.
+    """
+    stacks = [read_tiff(raw, rows, views), read_tiff(dark, rows), read_tiff(flat, rows)]
+    planar = isinstance(geometry, PlanarGeometry)
+    if planar and rows is None and len(stacks[0]) == 1:
+        stacks = [stacks[0][0], *(s.reshape(-1, s.shape[-1]) for s in stacks[1:])]
+    if tuple(stacks[0].shape) != geometry.out_shape:
+        raise ValueError(
+            f"read_tiff_scan: readings of shape {tuple(stacks[0].shape)} for a geometry of "
+            f"{geometry.out_shape}; choose rows and views that fit"
+        )
+    calibrated = normalise(stacks[0], stacks[1], stacks[2], data_ndim=2 if planar else 3, **settings)
+    return Problem(XRay(geometry), calibrated.counts, calibrated.noise)
+
+
+def _files(source: Source) -> Sequence[Path]:
     if not isinstance(source, str | Path):
         files = [Path(p) for p in source]
     elif Path(source).is_dir():
-        found = [p for p in Path(source).iterdir() if p.suffix.lower() in (".tif", ".tiff")]
+        found = [p for p in Path(source).glob("[!.]*") if p.suffix.lower() in (".tif", ".tiff")]
         files = sorted(found, key=lambda p: natural(p.name))
     else:
         files = [Path(source)]

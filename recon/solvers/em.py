@@ -90,8 +90,8 @@ def _inverse_sensitivities(
     found = []
     for A, s in zip(subsets, scales, strict=True):
         each = torch.as_tensor(s, dtype=y.dtype, device=y.device)
-        if each.ndim <= len(A.out_shape):
-            each = each.expand(A.out_shape)
+        batch = each.shape[: max(each.ndim - len(A.out_shape), 0)]
+        each = each.expand(*batch, *A.out_shape)
         seen = A.adjoint(each)
         if seen.is_complex() or bool((seen < 0).any()):
             raise ValueError(f"mlem and osem expect an A without negative entries, got {A!r}")

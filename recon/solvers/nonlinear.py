@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -36,14 +38,18 @@ class Misfit(Functional):
     @torch.no_grad()
     def _adjoint_slope(self, x: Tensor) -> Tensor:
         images, slopes = _flat(x, self.F.in_shape), _flat(self.d.grad(self.F(x)), self.F.out_shape)
-        return _Linearised(self.F, images).adjoint(slopes).reshape(x.shape)
+        fine = slopes.isfinite().flatten(1).all(1)  # where not, a step was too long: NaN, and it is rejected
+        grad = torch.full_like(images, torch.nan)
+        if bool(fine.any()):
+            grad[fine] = _Linearised(self.F, images[fine]).adjoint(slopes[fine])
+        return grad.reshape(x.shape)
 
     def grad(self, x: Tensor) -> Tensor:
         return super().grad(x) if x.requires_grad else self._adjoint_slope(x)
 
     @classmethod
     def examples(cls) -> list[tuple[Functional, tuple[int, ...]]]:
-        A = Mask(torch.tensor([[0.5, 0.1, 2.0]]), (2, 3))
+        A = Mask(torch.tensor([[0.05, 0.01, 0.1]]), (2, 3))
         data = torch.linspace(0.1, 0.9, 6).reshape(2, 3)
         return [(cls(SquaredL2(data), Transmission(A)), (2, 3))]
 
@@ -65,7 +71,7 @@ def gauss_newton(
 
     variance          of the data, a number or a tensor that broadcasts to y
     damping           δ, a float or one per image
-    inner_iterations  of `cgls`, each one F' and one F'*; for δ = 0 it stops at `inner_tolerance`
+    inner_iterations  of `cgls` at most, each one F' and one F'*; it stops at `inner_tolerance` of its start
 
     residual = ‖F'*(F(x) − y)/variance + δ x‖ over that at the start; objective = the minimised value.
     """
@@ -73,17 +79,25 @@ def gauss_newton(
     batch, (x, y, weight) = x.shape[: x.ndim - n], _flattened(F, y, x, variance)
     delta = torch.as_tensor(damping, dtype=weight.dtype, device=x.device).expand(batch).reshape(-1)
     start: Tensor | None = None
+    size = torch.ones_like(delta)
     while True:
         r = weight * (y - F(x))
+        if not bool(r.isfinite().all()):
+            raise FloatingPointError("gauss_newton diverged: use levenberg_marquardt, or start closer")
         J = _Linearised(F, x, weight)
-        slope = norm(J.adjoint(r) - spread(delta, n) * x, n)
-        start = slope if start is None else start
+        g = J.adjoint(r) - spread(delta, n) * x
+        slope = norm(g, n)
+        if start is None:
+            start, size = slope, _size(J, g, n, m)
         objective = (squared_norm(r, m) + delta * squared_norm(x, n)) / 2
         yield _shaped(Iterate(x, relative(slope, start), objective), batch)
         if bool((delta > 0).any()):
-            x = run(cgls(J, r + J(x), x, delta), inner_iterations)
+            inner_steps = _until(cgls(J, r + J(x), x, delta), inner_tolerance, torch.zeros_like(slope))
+            x = run(inner_steps, inner_iterations, 1.0)
         else:
-            x = x + run(cgls(J, r, torch.zeros_like(x)), inner_iterations, inner_tolerance)
+            hidden = relative(size * norm(r, m), slope)
+            inner_steps = _until(cgls(J, r, torch.zeros_like(x)), inner_tolerance, hidden)
+            x = x + run(inner_steps, inner_iterations, 1.0)
 
 
 def levenberg_marquardt(
@@ -111,11 +125,13 @@ def levenberg_marquardt(
     J = _Linearised(F, x, weight)
     slope = J.adjoint(r)
     start, value = norm(slope, n), squared_norm(r, m) / 2
-    bend = squared_norm(J(slope), m) / squared_norm(slope, n)
-    damping, factor = 1e-3 * torch.nan_to_num(bend, 1.0), torch.full_like(start, 2.0)
+    size = _size(J, slope, n, m)
+    damping, factor = 1e-3 * size**2, torch.full_like(start, 2.0)
     while True:
         yield _shaped(Iterate(x, relative(norm(slope, n), start), value), batch)
-        h = run(cgls(J, r, torch.zeros_like(x), damping), inner_iterations, inner_tolerance)
+        hidden = relative(size * norm(r, m), norm(slope, n))
+        inner_steps = _until(cgls(J, r, torch.zeros_like(x), damping), inner_tolerance, hidden)
+        h = run(inner_steps, inner_iterations, 1.0)
         predicted = inner(h, slope, n) - squared_norm(J(h), m) / 2
         r_new = weight * (y - F(x + h))
         new_value = squared_norm(r_new, m) / 2
@@ -142,6 +158,24 @@ def nonlinear_gradient(
     costs F twice and F'* once.
     """
     yield from gradient_descent(Misfit(d, F), x, step, g)
+
+
+def _size(J: LinearOperator, g: Tensor, n: int, m: int) -> Tensor:
+    """‖J g‖/‖g‖, an estimate of ‖J‖ per image; 1 where g = 0."""
+    length = norm(g, n)
+    return torch.where(length > 0, norm(J(g), m) / length, 1.0)
+
+
+def _until(iterates: Iterator[Iterate], tolerance: float, hidden: Tensor) -> Iterator[Iterate]:
+    """Residuals as a multiple of what is allowed: `tolerance` of the start, or what rounding hides.
+
+    hidden  ‖J‖‖r‖/‖J*r‖ per image, by which the rounding of J*r is larger than that of numbers
+    """
+    first = next(iterates)
+    eps = 100 * torch.finfo(first.residual.dtype).eps
+    allowed = torch.maximum(tolerance * first.residual, eps * hidden.clamp(min=1))
+    for iterate in itertools.chain([first], iterates):
+        yield replace(iterate, residual=relative(iterate.residual, allowed))
 
 
 class _Linearised(LinearOperator):

@@ -6,6 +6,7 @@ keeps its meaning when the pixel size changes. λ can be chosen without the trut
 
 from .base import Solution as Solution
 from .base import Variational as Variational
+from .generalised import TotalGeneralisedVariation as TotalGeneralisedVariation
 from .ordered_subsets import OSSQS as OSSQS
 from .ordered_subsets import PWLSHuber as PWLSHuber
 from .smooth import HuberTotalVariation as HuberTotalVariation

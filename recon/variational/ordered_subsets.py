@@ -69,7 +69,7 @@ class OSSQS(Variational):
         A = problem.A
         lower, upper = self.bounds(x)
         if lower is None and isinstance(d, TransmissionPoisson):
-            raise ValueError("OSSQS positive: counts bend without bound below 0; use positive=True, or lbfgs")
+            raise ValueError("OSSQS positive: expected True for counts, which bend without bound below 0")
         chosen = interleaved(A.out_shape[0], self.subsets)
         terms = [restricted(d, views) @ subset_of(A, views) for views in chosen]
         return os_sqs(

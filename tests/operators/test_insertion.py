@@ -206,5 +206,10 @@ def test_bad_input():
         insert_dose_into_image(torch.zeros(40, 40), XRay(SCAN), LowDose(1e3, starvation="neighbour"), 0.5)
     with pytest.raises(ValueError, match=r"expects shape \(\*batch, 40, 40\)"):
         insert_dose_into_image(torch.zeros(30, 40), XRay(SCAN), LowDose(1e3), 0.5)
+    for hole in (-3024.0, math.nan):
+        hu = torch.zeros(40, 40)
+        hu[0, 0] = hole
+        with pytest.raises(ValueError, match="hu: expected finite values above -2000 HU"):
+            insert_dose_into_image(hu, XRay(SCAN), LowDose(1e3), 0.5)
     with pytest.raises(ValueError, match="finite"):
         insert_into_log(COUNTS * math.nan, LowDose(1e3), 0.5)

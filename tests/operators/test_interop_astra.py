@@ -156,9 +156,7 @@ def test_a_volume_off_the_origin_moves_the_scanner():
         volume["option"][f"WindowMax{axis}"] += shift
     found = from_astra(projections, volume)
     assert isinstance(found, ConeVectors) and found.voxel_size == geometry.voxel_size
-    np.testing.assert_allclose(
-        found.rays()[0] + [1.5, -2.0, 3.0], geometry.rays()[0], atol=1e-12
-    )
+    np.testing.assert_allclose(found.rays()[0] + [1.5, -2.0, 3.0], geometry.rays()[0], atol=1e-12)
     np.testing.assert_allclose(found.rays()[1], geometry.rays()[1], atol=1e-12)
 
 

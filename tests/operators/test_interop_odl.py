@@ -91,7 +91,9 @@ def test_odl_sees_the_same_disc(geometry):
     found = XRay(geometry)(disc).numpy()
     mirrored = XRay(geometry)(disc.flip(-2)).numpy()
     size = np.linalg.norm(expected)
-    assert np.linalg.norm(found - expected) <= 0.02 * size  # two discretisations of fans, one of parallel beams
+    assert (
+        np.linalg.norm(found - expected) <= 0.02 * size
+    )  # two discretisations of fans, one of parallel beams
     assert np.linalg.norm(mirrored - expected) >= 0.5 * size
 
 
@@ -116,9 +118,7 @@ def test_shifts_become_vectors_in_three_dimensions():
     found = from_odl_geometry(grid, shifted)
     assert isinstance(found, ConeVectors)
     np.testing.assert_allclose(found.sources, shifted.src_position(np.array(ANGLES)), atol=1e-12)
-    np.testing.assert_allclose(
-        found.frames().pixels(3, 7), geometry.frames().pixels(3, 7), atol=1e-10
-    )
+    np.testing.assert_allclose(found.frames().pixels(3, 7), geometry.frames().pixels(3, 7), atol=1e-10)
 
 
 def test_a_turned_start_is_an_angle():
@@ -169,9 +169,7 @@ def small():
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain range", "weighted range"])
 def test_the_adjoint_answers_to_the_weighted_inner_products(impl, weighted):
     odl, A = toolbox(), small()
-    space = (
-        odl.uniform_discr([0, -8], [4, 8], A.out_shape, dtype="float64", impl=impl) if weighted else None
-    )
+    space = odl.uniform_discr([0, -8], [4, 8], A.out_shape, dtype="float64", impl=impl) if weighted else None
     T = to_odl(A, range=space, impl=impl, dtype="float64")
     assert T.domain.cell_volume == pytest.approx(0.64)
     x, y = (s.element(random(*s.shape, dtype=torch.float64).numpy()) if impl == "numpy"
@@ -213,7 +211,7 @@ def test_odls_own_operators_keep_our_contract():
 
 
 def test_odls_ray_transform_is_ours():
-    """ODL's transform as our operator: the transpose is exact in float32, and it is our projector's matrix."""
+    """ODL's transform as our operator: its transpose is exact, and it is our projector's matrix."""
     pytest.importorskip("astra")
     odl = toolbox()
     geometry = ParallelBeam((6, 7), 0.8, (0.1, 1.3, 2.0, 2.9), 9, 0.8)
@@ -245,7 +243,9 @@ def test_odls_pdhg_minimises_with_our_operator():
     terms = F.SeparableSum(data, 0.5 * F.GroupL1Norm(slopes.range))
     norm = 1.05 * odl.power_method_opnorm(stacked, maxiter=30)
     x = T.domain.zero()
-    odl.solvers.pdhg(x, F.ZeroFunctional(T.domain), terms, stacked, niter=300, tau=0.1 / norm, sigma=10 / norm)
+    odl.solvers.pdhg(
+        x, F.ZeroFunctional(T.domain), terms, stacked, niter=300, tau=0.1 / norm, sigma=10 / norm
+    )
 
     def objective(image):
         return float(0.5 * ((A(image) - b) ** 2).sum() + TV((12, 12), 1.0, weight=0.5)(image))

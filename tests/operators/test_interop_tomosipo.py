@@ -1,4 +1,4 @@
-"""tomosipo is not on PyPI: its part is played by a stand-in of the few names used, or by itself where it is."""
+"""tomosipo is not on PyPI: a stand-in of the few names used plays its part, and itself where it is there."""
 
 import importlib.util
 from types import SimpleNamespace
@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from operators import ConeBeam, FanBeam, ParallelBeam3D
-from operators.interop import from_scipy, from_tomosipo, from_tomosipo_geometry, to_astra, to_tomosipo_geometry
+from operators.interop import (
+    from_scipy,
+    from_tomosipo,
+    from_tomosipo_geometry,
+    to_astra,
+    to_tomosipo_geometry,
+)
 from operators.interop import tomosipo as adapter
 from operators.interop.astra import projections_for_astra, volume_for_astra
 from operators.testing import check
@@ -80,12 +86,12 @@ def test_an_operator_keeps_our_layout(geometry):
     x = torch.randn(2, *A.in_shape, generator=torch.Generator().manual_seed(0))
     assert torch.equal(A(x), operator.A(x))
     check(A, dtypes=(torch.float32,))
-    with pytest.raises(ValueError, match="computes in float32, got torch.float64"):
+    with pytest.raises(ValueError, match=r"computes in float32, got torch\.float64"):
         A(x.double())
 
 
 def test_a_missing_tomosipo_says_how_to_get_it():
     if importlib.util.find_spec("tomosipo") is not None:
         pytest.skip("tomosipo is installed")
-    with pytest.raises(ImportError, match="github.com/cicwi/tomosipo"):
+    with pytest.raises(ImportError, match=r"github\.com/cicwi/tomosipo"):
         to_tomosipo_geometry(GEOMETRIES[0])

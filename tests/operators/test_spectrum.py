@@ -85,16 +85,16 @@ def test_bad_materials(arguments, words):
 
 
 def test_bad_composition():
-    with pytest.raises(ValueError, match="mass fractions ≥ 0 that add to 1, got 0.9"):
+    with pytest.raises(ValueError, match=r"mass fractions ≥ 0 that add to 1, got 0\.9"):
         Material("half", 1.0, (("H", 0.4), ("O", 0.5)))
 
 
 def test_without_the_packages(monkeypatch):
     monkeypatch.setitem(sys.modules, "xraydb", None)
-    with pytest.raises(ImportError, match=r"needs xraydb: pip install 'hybrid-recon\[physics\]'"):
+    with pytest.raises(ImportError, match=r"needs xraydb: pip install .hybrid-recon\[physics\]"):
         attenuation("water", [60.0])
     monkeypatch.setitem(sys.modules, "spekpy", None)
-    with pytest.raises(ImportError, match="needs spekpy: pip install .* or give a Spectrum by hand"):
+    with pytest.raises(ImportError, match="or give a Spectrum by hand"):
         tube_spectrum(120)
 
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from operators import ConeBeam, FanBeam, ParallelBeam, XRay
 from operators.backends import sparse
-from operators.testing import check
+from operators.testing import check, mismatch
 
 CPU_BACKENDS = ("auto", "numba", "sparse", "astra")
 TURN = [2 * math.pi * k / 12 for k in range(12)]
@@ -400,3 +400,15 @@ def test_on_cuda_equals_cpu(backend):
         reference = XRay(geometry, "numba")
         for found, expected in ((A(x.cuda()), reference(x)), (A.adjoint(y.cuda()), reference.adjoint(y))):
             assert (found.cpu() - expected).norm() <= tolerance * expected.norm()
+
+
+def test_mismatch_tells_a_transpose_from_a_good_guess():
+    A = XRay(FanBeam((9, 9), 1.0, TURN, 12, 3.4, 20.0, 40.0))
+    assert mismatch(A, torch.float64) < 1e-15
+    assert mismatch(A) < 1e-6
+
+    class Shifted(XRay):
+        def _adjoint(self, y):
+            return super()._adjoint(y.roll(1, -1))
+
+    assert mismatch(Shifted(A.geometry)) > 1e-3

@@ -185,7 +185,7 @@ def test_dose_by_tube_current(tmp_path, source):
 @pytest.mark.parametrize(
     "options, words",
     [
-        (["--geometry", "philips"], "no scanner 'philips'"),
+        (["--geometry", "philips"], "got 'philips'"),
         (["--dose", "1,-0.5"], "positive fractions"),
         (["--dose", "some"], "numbers with commas"),
         (["--mas", "-3"], "mas"),

@@ -34,6 +34,7 @@ from recon.data import (
     read_htc,
     read_nifti,
     read_tiff,
+    read_tiff_scan,
     save_projections,
     write_nifti,
 )
@@ -384,6 +385,37 @@ def test_a_tiff_that_claims_to_be_gigantic_is_refused(tmp_path):
             file.pages[0].tags[tag].overwrite(60000)
     with pytest.raises(ValueError, match=r"a\.tif.*(claims|truncated|damaged)"):
         read_tiff(tmp_path / "a.tif")
+
+
+def test_a_stack_with_dark_and_flat_is_a_problem_in_counts(tmp_path):
+    import tifffile
+
+    geometry = ParallelBeam((12, 12), 1.0, [0.2 * k for k in range(15)], 14, 1.0)
+    clean = XRay(geometry)(torch.full((12, 12), 0.05)).numpy()
+    rng = np.random.default_rng(0)
+    dark, flat = 50.0 + np.arange(14) % 3, 2000.0 + 10 * np.arange(14)
+    views = np.zeros((15, 3, 14))
+    views[:, 1] = dark + (flat - dark) * np.exp(-clean)
+    (tmp_path / "views").mkdir()
+    for k, view in enumerate(views):
+        tifffile.imwrite(tmp_path / "views" / f"{k}.tif", np.rint(view).astype(np.uint16))
+    for name, level in (("dark", dark), ("flat", flat)):
+        frames = np.broadcast_to(level, (8, 3, 14)) + rng.normal(0, 1, (8, 3, 14))
+        tifffile.imwrite(tmp_path / f"{name}.tif", frames.astype(np.float32), photometric="minisblack")
+    problem = read_tiff_scan(
+        tmp_path / "views", tmp_path / "dark.tif", tmp_path / "flat.tif", geometry, rows=1, gain=2.0
+    )
+    assert isinstance(problem.noise, LowDose) and problem.y.shape == (15, 14)
+    i0 = torch.from_numpy((flat - dark) / 2).float()
+    torch.testing.assert_close(problem.noise.i0[0], i0, rtol=2e-3, atol=0)  # means of eight frames, sigma 1
+    torch.testing.assert_close(problem.linear, torch.from_numpy(clean), rtol=0, atol=5e-3)
+    with pytest.raises(ValueError, match="choose rows and views"):
+        read_tiff_scan(tmp_path / "views", tmp_path / "dark.tif", tmp_path / "flat.tif", geometry)
+    tifffile.imwrite(tmp_path / "sinogram.tif", views[:, 1].astype(np.float32))
+    for name, level in (("dark", dark), ("flat", flat)):
+        tifffile.imwrite(tmp_path / f"{name}1.tif", level[None].astype(np.float32))
+    one = read_tiff_scan(*(tmp_path / f"{n}.tif" for n in ("sinogram", "dark1", "flat1")), geometry)
+    torch.testing.assert_close(one.linear, torch.from_numpy(clean), rtol=0, atol=1e-4)
 
 
 # laboratories

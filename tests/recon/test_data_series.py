@@ -97,6 +97,7 @@ def test_several_series_and_one_by_its_uid(tmp_path):
         write(tmp_path, k, name=f"a{k}", series="1.2.3")
         write(tmp_path, k, name=f"b{k}", series="1.2.4", SeriesDescription="lung")
     (tmp_path / "notes.txt").write_text("not DICOM")
+    (tmp_path / ".a0.1234").write_bytes((tmp_path / "a0").read_bytes()[:-20])  # of a writer that was killed
     write(tmp_path, 0, name="scout", series="1.2.5", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     assert sorted(s.uid for s in read_series(tmp_path)) == ["1.2.3", "1.2.4"]
     (series,) = read_series(tmp_path, uid="1.2.4")

@@ -277,7 +277,7 @@ def test_mlem_approaches_the_maximum_of_the_likelihood(emission):
     best = trace(lbfgs(d @ A, torch.ones_like(x), lower=0.0), 600, 1e-8)
     # EM is sublinear where pixels go to zero: the difference falls as one over the iterations
     assert (d(A(x)) >= best.last.objective).all()
-    torch.testing.assert_close(d(A(x)), best.last.objective, rtol=3e-3, atol=0)
+    torch.testing.assert_close(d(A(x)), best.last.objective, rtol=5e-3, atol=0)
     slope = A.adjoint(d.grad(A(best.last.x)))
     assert (slope * best.last.x).abs().max() < 1e-3 * (A.adjoint(torch.ones_like(y)) * best.last.x).max()
 
