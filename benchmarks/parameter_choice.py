@@ -1,8 +1,8 @@
 """Who chooses λ? Discrepancy, GCV, SURE and whiteness of the residual against the λ of the highest PSNR.
 
 Total variation with one variance, with that of every ray (PWLS), and PWLS-Huber, on the Shepp–Logan head
-(piecewise constant) and a random head of ellipses, at three doses, on pixels as fine as the bins and on pixels
-twice as coarse, where the residual holds what the pixels cannot say. Data are exact line integrals averaged over bins.
+(piecewise constant) and a random head of ellipses, at three doses, on pixels as fine as the bins and twice as
+coarse, where the residual holds what the pixels cannot say. Data are exact line integrals averaged over bins.
 Every λ is followed by a full run; the oracle is searched as finely as the criteria search.
 
     python benchmarks/parameter_choice.py            # writes benchmarks/results/parameter_choice.*
