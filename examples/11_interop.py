@@ -67,7 +67,7 @@ if importlib.util.find_spec("deepinv"):
     )
     start = fbp(A, y)[None, None]
     with torch.no_grad():
-        images["deepinv: FISTA"] = fista(y[None, None], physics, init=(start, start))[0, 0]
+        images["deepinv: FISTA (any sign)"] = fista(y[None, None], physics, init=(start, start))[0, 0]
 
 # %% And the geometry itself: ASTRA's dictionary (an arc is a cone beam of one row there)
 flat = FanBeam((96, 96), 1.5, angles, 128, 2.2, 300.0, 500.0, offset=0.7)
@@ -76,7 +76,7 @@ print("ASTRA calls it", to_astra(flat)[0]["type"])
 
 # %%
 objective = TV(geometry.image_shape, geometry.pixel_size, weight=weight)
-figure, axes = plt.subplots(1, len(images), figsize=(3.2 * len(images), 3.8), layout="constrained")
+figure, axes = plt.subplots(1, len(images), figsize=(3.2 * len(images), 4.2), layout="constrained")
 for axis, (name, x) in zip(axes, images.items(), strict=True):
     value = float(((A(x) - y) ** 2).sum() / (2 * variance) + objective(x))
     axis.imshow(x, cmap="gray", vmin=0.0, vmax=0.5)

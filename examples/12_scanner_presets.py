@@ -23,8 +23,8 @@ ge = presets.ge_lightspeed((128, 128), views=246)
 helix = presets.siemens_definition((200, 256, 256), (1.0, 1.5, 1.5), views=96, pitch=38.4, turns=4)
 panel = tilted(presets.obi_cbct((128, 128, 128), views=72), rotation=0.05, tilt=0.1)
 
-# %% A scan whose detector is 3.5 channels beside the place that its header states
-true = replace(ge, offset=ge.offset + 3.5 * ge.bin_size)
+# %% A scan whose detector is 10.5 channels beside the place that its header states
+true = replace(ge, offset=ge.offset + 10.5 * ge.bin_size)
 problem, truth = simulate(shepp_logan((512, 512)).float() / 10, true, Gaussian(relative=0.005), seed=0)
 stated = Problem(XRay(ge), problem.y, problem.noise)
 found = recentred(ge, problem.linear)

@@ -1,3 +1,4 @@
+# mypy: disable-error-code="call-arg, var-annotated"
 """Voxel-driven back projection of upright 3-D scans, linear between pixels, and its exact transpose.
 
     (B q)(x) = Σ_v W(v, x) q_v(row, column),   W = g²

@@ -55,7 +55,8 @@ class Variational(Reconstructor):
     """min_x d(A x) + λ E(x), lower ≤ x ≤ upper; a subclass says E by its solver.
 
     weight      λ > 0, a number or one per image (*batch,); or how to choose it without the truth:
-                "discrepancy" (also None), "gcv", "sure", "whiteness", or a `recon.selection.Criterion`
+                "discrepancy" (also None), "robust-discrepancy", "gcv", "sure", "whiteness", or a
+                `recon.selection.Criterion`
     iterations  at most so many
     tolerance   an image stops when the solver's relative residual is at most this
     positive    x ≥ 0, for real images; complex ones are free
