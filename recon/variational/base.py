@@ -163,8 +163,8 @@ class Variational(Reconstructor):
 
 
 def is_scan(problem: Problem) -> bool:
-    """A*A is nearly shift-invariant."""
-    return isinstance(problem.A, XRay)
+    """A*A is nearly shift-invariant; for cones it is not, and a filter gains nothing over a number."""
+    return isinstance(problem.A, XRay) and isinstance(problem.A.geometry, PlanarGeometry)
 
 
 def _on_a_circle(geometry: Geometry) -> bool:

@@ -55,7 +55,10 @@ class HuberTotalVariation(Variational):
             return lbfgs(d @ A + prior, x, *self.bounds(x))
         if not is_gaussian(d):
             raise ValueError(f"HuberTotalVariation solver='fista' needs a Gaussian likelihood, got {d!r}")
-        L = bend(d, problem) * (MARGIN * A.norm()) ** 2 + weight * math.prod(h) * prior.A.norm() ** 2 / self.delta
+        L = (
+            bend(d, problem) * (MARGIN * A.norm()) ** 2
+            + weight * math.prod(h) * prior.A.norm() ** 2 / self.delta
+        )
         return fista(d @ A + prior, self.constraint(problem, x), L, x)
 
     @classmethod
