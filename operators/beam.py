@@ -60,6 +60,7 @@ class Beam:
                 )
             object.__setattr__(self, name, _nested(array))
         object.__setattr__(self, "quanta", tuple(np.asarray(self.quanta) / math.fsum(self.quanta)))
+        object.__setattr__(self, "materials", tuple(self.materials))  # a list, as JSON gives it, has no hash
 
     def __repr__(self) -> str:
         return (

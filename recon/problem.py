@@ -39,6 +39,11 @@ class Problem:
             raise ValueError(
                 f"Problem y: expected finite data, got {bad} NaN or inf values of {self.y.numel()}"
             )
+        if self.noise.data_ndim != n:
+            raise ValueError(
+                f"Problem noise: data of {self.A!r} have {n} dimensions, the noise model takes the last "
+                f"{self.noise.data_ndim} for one image; say {type(self.noise).__name__}(…, data_ndim={n})"
+            )
         self.noise.check(self.y)
 
     @property
