@@ -324,7 +324,8 @@ def report(study: Study, rows: list[dict], ratios: list[dict]) -> str:
     lines = [
         f"{first['scans']} scans per dose and background, half with two of each disc ({first['present']}",
         f"regions with, {first['absent']} without), {study.size}² pixels of {study.pixel:.2f} mm,",
-        f"{study.views} views; CHO, 5 Laguerre–Gauss channels, half for training, 10 splits; AUC ± its standard error.",
+        f"{study.views} views; CHO, 5 Laguerre–Gauss channels, half for training, 10 splits; AUC ± its",
+        "standard error.",
         "",
         "Dose for the AUC of FBP at the middle dose, as a share of that dose (bootstrap over scans, 95 %):",
         "",

@@ -8,12 +8,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .adversarial import AdversarialRegulariser as AdversarialRegulariser
     from .base import Functional as Functional
+    from .markov import QGGMRF as QGGMRF
+    from .markov import FairMRF as FairMRF
+    from .markov import HuberMRF as HuberMRF
+    from .markov import MarkovRandomField as MarkovRandomField
+    from .markov import QuadraticMRF as QuadraticMRF
+    from .nonlocal_means import NonLocalQuadratic as NonLocalQuadratic
     from .norms import L1 as L1
     from .norms import L2 as L2
     from .norms import L21 as L21
     from .norms import Huber as Huber
     from .norms import HuberL21 as HuberL21
     from .norms import SquaredL2 as SquaredL2
+    from .prior_image import PriorImageTV as PriorImageTV
+    from .prior_image import Shifted as Shifted
     from .quadratic import Quadratic as Quadratic
     from .sets import Box as Box
     from .sets import NonNegative as NonNegative
@@ -25,15 +33,23 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "AdversarialRegulariser": "adversarial",
     "Box": "sets",
+    "FairMRF": "markov",
     "Functional": "base",
     "Huber": "norms",
     "HuberL21": "norms",
+    "HuberMRF": "markov",
     "HuberTV": "tv",
     "L1": "norms",
     "L2": "norms",
     "L21": "norms",
+    "MarkovRandomField": "markov",
+    "NonLocalQuadratic": "nonlocal_means",
     "NonNegative": "sets",
+    "PriorImageTV": "prior_image",
+    "QGGMRF": "markov",
     "Quadratic": "quadratic",
+    "QuadraticMRF": "markov",
+    "Shifted": "prior_image",
     "SquaredL2": "norms",
     "TV": "tv",
     "WaveletL1": "wavelet",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .metrics import psnr as psnr
     from .metrics import rmse_hu as rmse_hu
     from .metrics import ssim as ssim
+    from .nonlocal_means import FBPNonLocalMeans as FBPNonLocalMeans
     from .problem import Problem as Problem
     from .sinogram_denoising import SinogramDenoisedFBP as SinogramDenoisedFBP
     from .solvers import Iterate as Iterate
@@ -53,10 +54,15 @@ if TYPE_CHECKING:
     from .solvers import sirt as sirt
     from .unrolled.primal_dual import LearnedPrimalDual as LearnedPrimalDual
     from .variational import OSSQS as OSSQS
+    from .variational import PICCS as PICCS
+    from .variational import PWLSQGGMRF as PWLSQGGMRF
     from .variational import HuberTotalVariation as HuberTotalVariation
+    from .variational import PWLSFair as PWLSFair
     from .variational import PWLSHuber as PWLSHuber
+    from .variational import PWLSNonLocalMeans as PWLSNonLocalMeans
     from .variational import PWLSTotalVariation as PWLSTotalVariation
     from .variational import Tikhonov as Tikhonov
+    from .variational import TotalGeneralisedVariation as TotalGeneralisedVariation
     from .variational import TotalVariation as TotalVariation
     from .variational import WaveletReconstruction as WaveletReconstruction
 
@@ -68,6 +74,7 @@ _EXPORTS = {
     "DeepImagePrior": "dip",
     "EmissionFBP": "emission",
     "FBP": "direct",
+    "FBPNonLocalMeans": "nonlocal_means",
     "FBPUNet": "baselines.postprocess",
     "FDK": "direct",
     "HuberTotalVariation": "variational",
@@ -79,7 +86,11 @@ _EXPORTS = {
     "OSEM": "emission",
     "OSSART": "iterative",
     "OSSQS": "variational",
+    "PICCS": "variational",
+    "PWLSFair": "variational",
     "PWLSHuber": "variational",
+    "PWLSNonLocalMeans": "variational",
+    "PWLSQGGMRF": "variational",
     "PWLSTotalVariation": "variational",
     "Problem": "problem",
     "Reconstructor": "base",

@@ -1,7 +1,7 @@
 """The Joseph projector of volumes on the CPU: our own numba kernels, all cores, exact adjoint.
 
 Parallel beams project slices in the plane (`stacked.py`). Cones whose detector rows run along z
-(`columns.py`) mix a pixel's slices once for a whole detector column;
+(`upright.py`) mix a pixel's slices once for a whole detector column;
 what then climbs from slice to slice does so for eight lanes at once: eight volumes, or eight turned and
 mirrored positions of one. Other scans go ray by ray (`oblique.py`). Both read a pack of slices at a time, so
 that little more is needed than volume and data; a thread of the adjoint owns the slices that it writes: no
@@ -26,9 +26,9 @@ from ..volume import ConeBeam, VolumeGeometry
 from . import joseph3d_kernels as kernels
 from . import joseph3d_rows as rows_kernels
 from . import oblique, stacked
-from .columns import column_table
 from .lanes import Lanes, by_symmetry
 from .pool import available, share
+from .upright import upright_table
 from .vector import LANES
 
 CHUNK = 16  # columns of one piece of work
@@ -141,7 +141,7 @@ def _plan(geometry: VolumeGeometry, batch: int, dtype: torch.dtype) -> Plan | No
 
 @lru_cache(maxsize=8)
 def _planned(geometry: VolumeGeometry, way: str, dtype: torch.dtype) -> Plan | None:
-    table = column_table(geometry)
+    table = upright_table(geometry)
     if table is None:
         return None
     rows, columns = geometry.detector_grid

@@ -10,7 +10,7 @@ position for all lanes. Empty slices around make a branch for the border needles
 
     work   (pieces of work, 4): group, first and last column, transposed
     lanes  symmetries, base, step, count, see `lanes.py`
-    rays   start, slope, weight, first, last, away, climb, see `columns.py`, each (groups, columns, …)
+    rays   start, slope, weight, first, last, away, climb, see `upright.py`, each (groups, columns, …)
     shape  ny, nx, rows, columns
     span   slices bottom ≤ k < top are in the pack
 """

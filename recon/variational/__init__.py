@@ -7,8 +7,12 @@ keeps its meaning when the pixel size changes. λ can be chosen without the trut
 from .base import Solution as Solution
 from .base import Variational as Variational
 from .generalised import TotalGeneralisedVariation as TotalGeneralisedVariation
+from .markov import PWLSQGGMRF as PWLSQGGMRF
+from .markov import PWLSFair as PWLSFair
+from .nonlocal_means import PWLSNonLocalMeans as PWLSNonLocalMeans
 from .ordered_subsets import OSSQS as OSSQS
 from .ordered_subsets import PWLSHuber as PWLSHuber
+from .prior_image import PICCS as PICCS
 from .smooth import HuberTotalVariation as HuberTotalVariation
 from .smooth import Tikhonov as Tikhonov
 from .total_variation import PWLSTotalVariation as PWLSTotalVariation
