@@ -6,13 +6,15 @@ reconstructs the same scans; a channelised Hotelling observer (5 Laguerre–Gaus
 + 4 mm, region mean removed) learns on half of the scans and is tested on the other, ten times. The
 background is uniform, and a power-law texture (exponent 3, 4 HU) that is new in every scan: a uniform one
 flatters total variation.
+
 λ of `tv` and `pwls-tv` follows the dose by the discrepancy principle, on the rays that pass within 85 mm of
 the middle, with the model error of these, known from a noise-free water cylinder, added to the noise; λ of
 `pwls-tv-fixed` is one number for all doses, and smaller: in an object this flat the discrepancy hardly feels
 how strongly λ smooths. 100 iterations from FBP, not to convergence (residual some 0.03). The rim is soft
 because pixels cannot describe a sharp one: with a sharp one χ² of the truth is 11 at 2e7 photons and 161 at
 3.2e8, and statistical methods turn that into rings.
-    python benchmarks/dose_auc.py               # some 25 min on two cores; writes results/dose_auc.*
+
+    python benchmarks/dose_auc.py               # some 30 min on two cores; writes results/dose_auc.*
     python benchmarks/dose_auc.py --quick       # seconds: two doses, few coarse scans; writes nothing
     python benchmarks/dose_auc.py --images 40   # fewer scans per dose and background
 
@@ -56,7 +58,7 @@ class Study:
     iterations: int = 100
     fixed_weight: float = 400.0
     texture_hu: float = 4.0
-    images: int = 160
+    images: int = 200
 
     @property
     def key(self) -> str:
@@ -418,7 +420,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=None, help="folder of csv, md and png; default results")
     args = parser.parse_args()
-    study = Study(images=args.images or 160)
+    study = Study(images=args.images or 200)
     if args.quick:
         study = Study(size=72, views=36, photons=(2e7, 1.6e8), iterations=10, images=args.images or 16)
     torch.set_grad_enabled(False)
@@ -426,7 +428,7 @@ def main() -> None:
         work = Path(scratch) if args.quick else args.work
         total = math.ceil(study.images / BATCH) * len(BACKGROUNDS) * len(study.photons)
         print(
-            f"{total} batches of {BATCH} scans; the full study takes some 25 min on two quiet cores",
+            f"{total} batches of {BATCH} scans; the full study takes some 30 min on two quiet cores",
             flush=True,
         )
         found, weights = measure(study, work)
