@@ -16,12 +16,12 @@ from recon.data import low_contrast_phantom
 from recon.data.low_contrast import MU_WATER, ring
 from recon.metrics import channelised_hotelling, cut, laguerre_gauss, noise_power_spectrum, task_transfer
 
-# %% Water with a soft rim, which pixels can describe, an insert of 60 HU for sharpness, and eight discs of 6 mm and 20 HU to be found
+# %% Water with a soft rim, an insert of 200 HU for sharpness, and eight discs of 6 mm and 20 HU to be found
 size, h, repeats = 80, 1.8, 16
 angles = [math.pi * k / 60 for k in range(60)]
 geometry = ParallelBeam((size, size), h, angles, n_bins=80, bin_size=1.8)
 places = ring(8, 50.0, pixel_size=h)
-insert = (30.0, 60.0, (0.0, 0.0))
+insert = (30.0, 200.0, (0.0, 0.0))
 discs = [(6.0, 20.0, place) for place in places]
 noise = LowDose(i0=3e4)
 
@@ -68,7 +68,7 @@ for k, (name, method) in enumerate(methods.items()):
 
 # %%
 axes[0, 1].set(title="noise power spectrum [HU² mm²], ± SE", xlabel="frequency [1/mm]")
-axes[1, 1].set(title="task transfer function, 60 HU edge", xlabel="frequency [1/mm]")
+axes[1, 1].set(title="task transfer function, 200 HU edge", xlabel="frequency [1/mm]")
 axes[0, 2].set(title="AUC ± SE, 6 mm, 20 HU", ylim=(0.5, 1.02), xlim=(-0.5, 1.5))
 axes[0, 2].set_xticks([0, 1], list(methods))
 for axis in (axes[0, 1], axes[1, 1]):
