@@ -40,5 +40,7 @@ def test_a_problem_is_frozen():
 
 def test_noise_of_other_dimensions():
     A = XRay(ParallelBeam3D((2, 4, 4), 1.0, (0.0, 1.0), (2, 6), 1.0))
-    with pytest.raises(ValueError, match=r"Problem noise: .* 3 dimensions, .* say Gaussian\(…, data_ndim=3\)"):
+    with pytest.raises(
+        ValueError, match=r"Problem noise: .* 3 dimensions, .* say Gaussian\(…, data_ndim=3\)"
+    ):
         Problem(A, torch.zeros(A.out_shape), Gaussian(0.1))
