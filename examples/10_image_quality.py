@@ -16,7 +16,7 @@ from recon.data import low_contrast_phantom
 from recon.data.low_contrast import MU_WATER, ring
 from recon.metrics import channelised_hotelling, cut, laguerre_gauss, noise_power_spectrum, task_transfer
 
-# %% Water, an insert of 60 HU for sharpness, and eight discs of 6 mm and 20 HU to be found
+# %% Water with a soft rim, which pixels can describe, an insert of 60 HU for sharpness, and eight discs of 6 mm and 20 HU to be found
 size, h, repeats = 80, 1.8, 16
 angles = [math.pi * k / 60 for k in range(60)]
 geometry = ParallelBeam((size, size), h, angles, n_bins=80, bin_size=1.8)
@@ -27,7 +27,7 @@ noise = LowDose(i0=3e4)
 
 
 def scans(inserts, seed):
-    phantom = low_contrast_phantom(inserts, diameter=140.0)
+    phantom = low_contrast_phantom(inserts, diameter=140.0, rim=10.0)
     # four rays a bin, averaged in intensity as a detector does
     rays = phantom.line_integrals(geometry.refined((size, size), 4)).float()
     clean = noise.average(rays.unflatten(-1, (-1, 4))).expand(repeats, -1, -1).contiguous()

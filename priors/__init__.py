@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .adversarial import AdversarialRegulariser as AdversarialRegulariser
     from .base import Functional as Functional
+    from .dictionary import PatchDictionary as PatchDictionary
     from .markov import QGGMRF as QGGMRF
     from .markov import FairMRF as FairMRF
     from .markov import HuberMRF as HuberMRF
@@ -45,6 +46,7 @@ _EXPORTS = {
     "MarkovRandomField": "markov",
     "NonLocalQuadratic": "nonlocal_means",
     "NonNegative": "sets",
+    "PatchDictionary": "dictionary",
     "PriorImageTV": "prior_image",
     "QGGMRF": "markov",
     "Quadratic": "quadratic",

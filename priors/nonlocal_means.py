@@ -57,7 +57,7 @@ def similarities(
     shape = x.shape[x.ndim - ndim :]
     if patch_radius < 0 or search_radius < 1 or min(shape) <= patch_radius:
         raise ValueError(
-            f"non_local_means: expected patch_radius ≥ 0 below the sides {tuple(shape)} and search_radius ≥ 1, "
+            f"non_local_means: expected patch_radius ≥ 0 below the sides {tuple(shape)}, search_radius ≥ 1, "
             f"got {patch_radius} and {search_radius}"
         )
     if not bool((torch.as_tensor(sigma) > 0).all() and (torch.as_tensor(strength) > 0).all()):
@@ -86,7 +86,7 @@ def similarities(
 
 
 class NonLocalQuadratic(Functional):
-    """E(x) = ½ v Σ_{pairs} ŵᵢⱼ (xᵢ − xⱼ)², with the similarities of another image: a quadratic on their graph.
+    """E(x) = ½ v Σ_{pairs} ŵᵢⱼ (xᵢ − xⱼ)², with the similarities of another image.
 
     Gilboa and Osher, Multiscale Model. Simul. 6 (2007); in CT Zhang et al., Med. Phys. 41 (2014). ŵ are those
     of `non_local_means` of the reference, over √(sᵢ sⱼ), s their sums, 1 for itself included: a pixel

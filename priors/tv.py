@@ -12,6 +12,7 @@ from torch import Tensor
 from operators.gradient import Gradient, spacings
 from operators.tensors import inner, real_dtype, spread, squared_norm, total
 
+from .backends import tv3d
 from .backends.tv import divergence, fits
 from .backends.tv import dual_step as fused_step
 from .base import Composed, Functional, Scaled, Step
@@ -28,7 +29,7 @@ class _Variation(Composed):
         if len(shape) not in (2, 3):
             raise ValueError(f"{name} shape: expected (ny, nx) or (nz, ny, nx), got {shape}")
         spacing = spacings(f"{name} pixel_size", pixel_size, len(shape))
-        self._cell = math.prod(spacing)
+        self._spacing, self._cell = spacing, math.prod(spacing)
         super().__init__(weight * self._cell * f, _Gradient(shape, spacing))
         self.shape, self.pixel_size, self.pixelwise = shape, pixel_size, f
         self._step = 1 / (4 * sum(h**-2 for h in spacing))  # 1/‖∇‖² at most
@@ -101,33 +102,37 @@ class _Variation(Composed):
         return self._dual_step(p, x_bar, sigma, self.weight)
 
     def _dual_step(self, p: Tensor, x_bar: Tensor, sigma: Step, weight: Step) -> Tensor:
-        n, spacing = len(self.shape), self.A.spacing
-        if n != 2 or len(set(spacing)) > 1 or not fits(p, x_bar, sigma, weight):
+        n, spacing = len(self.shape), self._spacing
+        if (n == 2 and len(set(spacing)) > 1) or not fits(p, x_bar, sigma, weight):
             f = Scaled(weight * self._cell, self.pixelwise)
             return f.prox_conj(p + spread(sigma, n + 1) * self.A(x_bar), sigma)
-        batch = torch.broadcast_shapes(p.shape[:-3], x_bar.shape[:-2])
+        batch = torch.broadcast_shapes(p.shape[: -n - 1], x_bar.shape[:-n])
         count = math.prod(batch)
 
         def each(value: Step) -> Tensor:
             return torch.as_tensor(value, dtype=p.dtype).expand(batch).reshape(count).contiguous()
 
         radius = weight * self._cell
-        return fused_step(
-            p.expand(*batch, 2, *self.shape).reshape(count, 2, *self.shape),
-            x_bar.expand(*batch, *self.shape).reshape(count, *self.shape),
-            sigma=each(sigma / spacing[0]),
-            radius=each(radius),
-            slack=each(1 + sigma * self.pixelwise.delta / radius),
-            isotropic=isinstance(self.pixelwise, L21),
-        ).reshape(*batch, 2, *self.shape)
+        flat_p = p.expand(*batch, n, *self.shape).reshape(count, n, *self.shape)
+        flat_x = x_bar.expand(*batch, *self.shape).reshape(count, *self.shape)
+        disc = each(radius), each(1 + sigma * self.pixelwise.delta / radius)
+        isotropic = isinstance(self.pixelwise, L21)
+        if n == 2:
+            result = fused_step(flat_p, flat_x, each(sigma / spacing[0]), *disc, isotropic)
+        else:
+            result = tv3d.dual_step(flat_p, flat_x, each(sigma), *disc, spacing, isotropic)
+        return result.reshape(*batch, n, *self.shape)
 
 
 class _Gradient(Gradient):
     """Gradient, its adjoint by the kernel that reads p once."""
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        flat = len(self.spacing) == 2 and len(set(self.spacing)) == 1
-        return divergence(y, 1 / self.spacing[0]) if flat and fits(y) else super()._adjoint(y)
+        if fits(y) and len(self.spacing) == 3:
+            return tv3d.divergence(y, self.spacing)
+        if fits(y) and len(set(self.spacing)) == 1:
+            return divergence(y, 1 / self.spacing[0])
+        return super()._adjoint(y)
 
 
 class TV(_Variation):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .base import Reconstructor as Reconstructor
     from .baselines.automap import AUTOMAP as AUTOMAP
     from .baselines.postprocess import FBPUNet as FBPUNet
+    from .dictionary import DictionaryReconstruction as DictionaryReconstruction
     from .dip import DeepImagePrior as DeepImagePrior
     from .direct import FBP as FBP
     from .direct import FDK as FDK
@@ -72,6 +73,7 @@ _EXPORTS = {
     "AdversarialRegularisation": "adversarial",
     "CGLS": "iterative",
     "DeepImagePrior": "dip",
+    "DictionaryReconstruction": "dictionary",
     "EmissionFBP": "emission",
     "FBP": "direct",
     "FBPNonLocalMeans": "nonlocal_means",

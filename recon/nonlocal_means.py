@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,6 +16,10 @@ from priors.nonlocal_means import non_local_means
 from .direct import FBP
 from .problem import Problem
 from .selection import least
+
+
+Denoise = Callable[[Tensor, Step], Tensor]
+"""(image, strength) -> image"""
 
 
 class FBPNonLocalMeans(FBP):
@@ -35,7 +41,7 @@ class FBPNonLocalMeans(FBP):
         strength: Step | None = None,
         patch_radius: int = 2,
         search_radius: int = 5,
-        filter: str = "hann",
+        filter: str = "ram-lak",
         frequency_scaling: float = 1.0,
         short_scan: bool | None = None,
         positive: bool = True,
@@ -45,8 +51,8 @@ class FBPNonLocalMeans(FBP):
             raise ValueError(f"FBPNonLocalMeans strength: expected a positive number or None, got {strength}")
         if patch_radius < 0 or search_radius < 1:
             raise ValueError(
-                f"FBPNonLocalMeans patch_radius, search_radius: expected at least 0 and 1, got {patch_radius} "
-                f"and {search_radius}"
+                f"FBPNonLocalMeans patch_radius, search_radius: expected at least 0 and 1, "
+                f"got {patch_radius} and {search_radius}"
             )
         self.strength, self.patch_radius, self.search_radius = strength, patch_radius, search_radius
 
@@ -66,8 +72,8 @@ class FBPNonLocalMeans(FBP):
             z = self._least_risk(x, noise[0], denoise, n)
         return z.clamp_min(0) if self.positive else z
 
-    def _least_risk(self, x: Tensor, noise: Tensor, denoise, n: int) -> Tensor:  # noqa: ANN001
-        """‖D(x) − x‖² + 2⟨e, D(x + εe) − D(x)⟩/ε is Stein's estimate of the error, for noise e like that in x."""
+    def _least_risk(self, x: Tensor, noise: Tensor, denoise: Denoise, n: int) -> Tensor:
+        """‖D(x) − x‖² + 2⟨e, D(x + εe) − D(x)⟩/ε is Stein's estimate for noise e like that in x."""
         epsilon = 0.1
 
         def evaluate(strength: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,7 +97,7 @@ class FBPNonLocalMeans(FBP):
     @classmethod
     def examples(cls) -> list[FBP]:
         """Strength chosen, and given."""
-        return [cls(search_radius=2), cls(0.7, patch_radius=1, search_radius=2, filter="ram-lak")]
+        return [cls(search_radius=2), cls(0.7, patch_radius=1, search_radius=2, filter="hann")]
 
 
 def deviation(noise: Tensor, ndim: int, radius: int = 4) -> Tensor:

@@ -34,6 +34,7 @@ from .vector import LANES
 CHUNK = 16  # columns of one piece of work
 DEPTH = 64  # slices of a pack: eight lanes of them stay in the first cache
 LANES_COST = 2.8  # what eight lanes cost over one volume's eight rows, measured on a Sapphire Rapids core
+_SERIAL = 100_000  # samples, of eight lanes each, that take some 0.1 ms
 Array = NDArray[Any]
 
 
@@ -45,6 +46,12 @@ class Plan:
     rays: tuple[Array, ...]
     work: Array
     shape: tuple[int, int, int, int]
+    samples: int
+
+    @property
+    def threads(self) -> int:
+        """As many as there are, one for what is done before a second one has woken."""
+        return available() if self.samples > _SERIAL else 1
 
     @property
     def volumes(self) -> int:
@@ -87,7 +94,7 @@ def backproject(y: Tensor, geometry: VolumeGeometry) -> Tensor:
 
 
 def _forward(plan: Plan, x: Array, y: Array) -> None:
-    threads, nz = available(), x.shape[1]
+    threads, nz = plan.threads, x.shape[1]
     pieces = 4 * threads
     x = x.reshape(len(x), nz, -1)
     packed = np.empty((len(x), x.shape[2], min(DEPTH, _eights(nz))), x.dtype)
@@ -109,7 +116,7 @@ def _forward(plan: Plan, x: Array, y: Array) -> None:
 
 
 def _adjoint(plan: Plan, y: Array, x: Array) -> None:
-    threads, nz = available(), x.shape[1]
+    threads, nz = plan.threads, x.shape[1]
     x = x.reshape(len(x), nz, -1)
     depth = min(_eights(-(-nz // (2 * threads))), DEPTH)
 
@@ -179,6 +186,7 @@ def _planned(geometry: VolumeGeometry, way: str, dtype: torch.dtype) -> Plan | N
         ),
         work=np.array(work),
         shape=(*geometry.volume_shape[1:], rows, columns),
+        samples=rows * int((table.last - table.first)[views].sum()),
     )
 
 

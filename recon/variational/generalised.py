@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -47,18 +46,14 @@ class TotalGeneralisedVariation(Variational):
 
     def iterates(self, problem: Problem, d: Functional, weight: Tensor, x: Tensor) -> Iterator[Iterate]:
         shape, h = problem.A.in_shape, pixel_size(problem)
-        if not math.isclose(min(spacing(problem)), max(spacing(problem)), rel_tol=1e-6):
-            raise ValueError(
-                f"TotalGeneralisedVariation expects pixels of equal sides, got {spacing(problem)} mm; "
-                "choose a volume with such voxels, or TotalVariation"
-            )
-        depth = h ** (len(shape) - 2)  # of a voxel; in the plane there is none
+        sides = tuple(side / h for side in spacing(problem))  # the field is kept as slope per h
+        area = h ** (len(shape) - 1)
         length = L21(-1 - len(shape), 1 + len(shape))
         bounds = self.constraint(problem, x)
         terms = [
             (d, problem.A @ First(shape)),
-            ((weight * h * depth) * length, Slope(shape)),
-            ((weight * self.beta * depth) * length, Strain(shape)),
+            ((weight * area) * length, Slope(shape, sides)),
+            ((weight * self.beta * area / h) * length, Strain(shape, sides)),
         ]
         field = x.new_zeros(*problem.batch, len(shape), *shape)
         together = torch.cat([x.unsqueeze(-1 - len(shape)), field], -1 - len(shape))

@@ -26,7 +26,7 @@ class PWLSNonLocalMeans(PWLSHuber):
     the noise of every pixel known from that of the rays, and stay fixed: the objective is convex, and solved
     by ordered subsets.
 
-    strength       width of the similarities in the FBP's σ
+    strength       width of the similarities, in σ of the FBP's noise
     patch_radius, search_radius   as in `priors.nonlocal_means.non_local_means`
     and the parameters of `OSSQS`
     """
@@ -48,7 +48,8 @@ class PWLSNonLocalMeans(PWLSHuber):
         _prior: Functional | None = None,
     ):
         super().__init__(weight, iterations, tolerance, positive, likelihood, subsets, upper=upper)
-        self.start = FBPNonLocalMeans(strength, patch_radius, search_radius)
+        self.start = FBPNonLocalMeans(None, search_radius=search_radius)
+        self.strength, self.patch_radius, self.search_radius = strength, patch_radius, search_radius
         self._prior = _prior
 
     def solve(self, problem: Problem, callback: Callback | None = None) -> Solution:
@@ -64,12 +65,12 @@ class PWLSNonLocalMeans(PWLSHuber):
     @torch.no_grad()
     def graph(self, problem: Problem) -> NonLocalQuadratic:
         """The prior of this problem."""
-        start, n = self.start, len(problem.A.in_shape)
-        sigma = deviation(start.noise(problem, 4), n)
-        return NonLocalQuadratic(
-            start(problem), sigma, start.strength, start.patch_radius, start.search_radius,
-            math.prod(spacing(problem)), n,
-        )  # fmt: skip
+        n = len(problem.A.in_shape)
+        # the reference has lost its noise: its similarities are as wide as strength·σ says, no more
+        sigma = self.strength * deviation(self.start.noise(problem, 4), n)
+        volume = math.prod(spacing(problem))
+        options = (1.0, self.patch_radius, self.search_radius, volume, n)
+        return NonLocalQuadratic(self.start(problem), sigma, *options)
 
     def pull(self, problem: Problem, x: Tensor) -> Tensor:
         n = len(problem.A.in_shape)

@@ -190,6 +190,7 @@ def test_threads_do_not_change_a_bit(monkeypatch, geometry):
     x = torch.randn(1, *geometry.in_shape, generator=generator())
     y = torch.randn(1, *geometry.out_shape, generator=generator())
     results = []
+    monkeypatch.setattr(joseph3d, "_SERIAL", 0)
     for threads in (1, 2, 3):
         for module in (joseph3d, oblique):
             monkeypatch.setattr(module, "available", lambda threads=threads: threads)

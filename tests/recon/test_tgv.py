@@ -93,10 +93,3 @@ def test_the_weight_keeps_its_meaning_over_voxel_sizes():
     small = TotalGeneralisedVariation(8.0, beta=1.5, **options)(cube(1.0))
     large = TotalGeneralisedVariation(2.0, beta=3.0, **options)(cube(2.0))
     torch.testing.assert_close(small, large, rtol=0, atol=1e-4)
-
-
-def test_voxels_of_unequal_sides():
-    A = XRay(ParallelBeam3D((4, 6, 6), (2.0, 1.0, 1.0), (0.0, 1.0), (4, 9), 1.0))
-    problem = Problem(A, torch.zeros(A.out_shape), Gaussian(0.1, data_ndim=3))
-    with pytest.raises(ValueError, match="expects pixels of equal sides"):
-        TotalGeneralisedVariation(1.0)(problem)
