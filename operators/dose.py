@@ -221,7 +221,7 @@ def exposure(geometry: Geometry, noise: LowDose) -> Exposure:
 
 
 def _views_per_rotation(geometry: Geometry) -> float:
-    """Views over turns, where angles in order go round more than once, as those of a helix; else all views."""
+    """Views over turns where angles in order go round more than once, as of a helix; else all views."""
     angles = np.asarray(getattr(geometry, "angles", ()))
     steps = np.diff(angles)
     if not len(steps) or not ((steps > 0).all() or (steps < 0).all()):

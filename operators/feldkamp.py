@@ -8,7 +8,7 @@ by row, with the cosine of the whole angle κ to the central ray, and back proje
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -317,9 +317,9 @@ def _check_circle(geometry: VolumeGeometry) -> None:
 def _checked_slab(slab: tuple[int, int] | None, nz: int) -> tuple[int, int]:
     if slab is None:
         return 0, nz
-    start, stop = slab
+    start, stop = slab if isinstance(slab, Sequence) and len(slab) == 2 else (-1, -1)
     if not 0 <= start < stop <= nz:
-        raise ValueError(f"fdk slab: expected 0 ≤ start < stop ≤ {nz}, got {slab}")
+        raise ValueError(f"fdk slab: expected 0 ≤ start < stop ≤ {nz}, got {slab!r}")
     return int(start), int(stop)
 
 

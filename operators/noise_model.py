@@ -155,8 +155,8 @@ class NoiseModel(nn.Module, ABC):
         """Noise makes line integrals a little negative; HU, and signs that were lost, go far beyond."""
         if clean.numel() and float(clean.min()) < LOWEST:
             raise ValueError(
-                f"{self!r} clean: expected line integrals A x of attenuation [1/mm], got {float(clean.min()):g}; "
-                "HU are not attenuation, see operators.to_attenuation"
+                f"{self!r} clean: expected line integrals A x of attenuation [1/mm], got "
+                f"{float(clean.min()):g}; HU are not attenuation, see operators.to_attenuation"
             )
 
     def _check_counts(self, name: str, y: Tensor, negative: bool = False) -> None:

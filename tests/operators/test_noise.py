@@ -248,7 +248,11 @@ def test_a_model_of_ones_own_needs_two_methods():
 
 def test_parameters_that_do_not_fit_the_data():
     y = torch.ones(6, 7)
-    for noise in (LowDose(torch.ones(4)), LowDose(10.0, background=torch.ones(5, 1, 1)), Poisson(torch.ones(6))):
+    for noise in (
+        LowDose(torch.ones(4)),
+        LowDose(10.0, background=torch.ones(5, 1, 1)),
+        Poisson(torch.ones(6)),
+    ):
         with pytest.raises(ValueError, match=r"does not broadcast to data of shape \(6, 7\)"):
             noise(y)
         with pytest.raises(ValueError, match=r"does not broadcast to data of shape \(6, 7\)"):
@@ -256,5 +260,5 @@ def test_parameters_that_do_not_fit_the_data():
 
 
 def test_hounsfield_units_are_no_line_integrals():
-    with pytest.raises(ValueError, match="clean: expected line integrals .*, got -1000; HU are not"):
+    with pytest.raises(ValueError, match=r"clean: expected line integrals .*, got -1000; HU are not"):
         LowDose(1e4)(torch.full((3, 4), -1000.0))
