@@ -25,8 +25,8 @@ from torch import Tensor
 
 from ..geometry import FanBeam, Geometry, ParallelBeam
 from ..volume import VolumeGeometry
-from .upright import upright_table
 from .rays import ray_table
+from .upright import upright_table
 
 Array = NDArray[np.float64]
 PARALLEL, FLAT, ARC = 0, 1, 2
