@@ -70,7 +70,8 @@ class Discrepancy(Criterion):
     """‖r‖²/m = target (Morozov, Soviet Math. Dokl. 7 (1966)).
 
     The residual also holds what the discrete model cannot say (edges in pixels as large as the bins, a
-    wrong spectrum): at a high dose 1 is then out of reach, or reached by fitting noise, and λ far too small.
+    wrong spectrum). At a high dose the target is then out of reach, and λ is where ‖r‖² is a tenth above the
+    least there is, which the solution's score tells; or it is reached by fitting noise, with λ too small.
     A target above 1 leaves room for it; `RobustDiscrepancy` and `Whiteness` mostly suffer less
     (benchmarks/parameter_choice.py).
 

@@ -233,7 +233,7 @@ def test_angles_as_list_array_or_tensor(angles):
 def test_auto_takes_a_matrix_only_where_it_is_small():
     def chosen(n, views, angles=None):
         angles = angles or [math.pi * k / views for k in range(views)]
-        return XRay(ParallelBeam((n, n), 1.0, angles, 3 * n // 2, 1.0))._fastest(torch.zeros(1))
+        return XRay(ParallelBeam((n, n), 1.0, angles, 3 * n // 2, 1.0))._on_cpu()
 
     assert chosen(16, 12) == "sparse"
     assert chosen(64, 30) == "numba"  # uniform angles share lanes

@@ -7,6 +7,8 @@ import torch
 
 from operators import Fourier, Gaussian, Identity, LowDose, ParallelBeam, Poisson, XRay
 from recon import PWLSHuber, PWLSTotalVariation, Tikhonov, TotalVariation, WaveletReconstruction
+from recon.data import shepp_logan_ellipses
+from recon.data.simulation import simulate_ellipses
 from recon.fidelity import LeastSquares, unweighted
 from recon.problem import Problem
 from recon.selection import GCV, SURE, Discrepancy, RobustDiscrepancy, Trial, Whiteness, criterion, least
@@ -256,3 +258,20 @@ def test_upper_bounds_hold_and_are_reached(name, problem):
 def test_bad_arguments(make):
     with pytest.raises(ValueError, match=r"expect|need"):
         make()
+
+
+def test_discrepancy_where_the_model_cannot_explain_the_data():
+    """Pixels as large as the bins at a high dose: χ²/m never comes near 1, and fitting on only fits noise."""
+    angles = [math.pi * k / 60 for k in range(60)]
+    geometry = ParallelBeam((24, 24), 26 / 24, angles, 37, 1.0)
+    head = shepp_logan_ellipses(True, 26.0, 0.05)
+    problem, truth = simulate_ellipses(head, geometry, LowDose(3e4, electronic_sigma=2.0), seed=0)
+
+    def error(x: torch.Tensor) -> float:
+        return float((x - truth).norm() / truth.norm())
+
+    found = TotalVariation().solve(problem)
+    assert found.score is not None and float(found.score) > 1.5
+    best = min(error(TotalVariation(w)(problem)) for w in (100.0, 300.0, 1000.0, 3000.0))
+    assert error(found.x) < 1.1 * best
+    assert error(TotalVariation(1.0)(problem)) > 1.5 * best
