@@ -48,6 +48,7 @@ class PWLSNonLocalMeans(PWLSHuber):
         _prior: Functional | None = None,
     ):
         super().__init__(weight, iterations, tolerance, positive, likelihood, subsets, upper=upper)
+        FBPNonLocalMeans(strength, patch_radius, search_radius)  # a wrong value is an error here already
         self.start = FBPNonLocalMeans(None, search_radius=search_radius)
         self.strength, self.patch_radius, self.search_radius = strength, patch_radius, search_radius
         self._prior = _prior
