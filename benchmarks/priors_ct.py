@@ -1,8 +1,9 @@
-"""Which prior for a low-dose head? RMSE [HU] and PSNR of every prior at two doses, each λ tuned on another slice.
+"""Which prior for a low-dose head? RMSE [HU] and PSNR at two doses, each λ tuned on another slice.
 
-Fan beam, 541 / 949 mm, arc detector, 256² pixels over the whole field, 360 views, electronic noise of 3 counts. λ is
-that of the least RMSE on the tuning slice at the same dose; everything else is the method's default. The
-dictionary is learned from two further slices. PICCS alone knows the scanned slice at ten times the dose.
+Fan beam, 541 / 949 mm, arc detector, 256² pixels over the whole field, 360 views, electronic noise of
+3 counts. λ is that of the least RMSE on the tuning slice at the same dose; everything else is the method's
+default. The dictionary is learned from two further slices. PICCS alone knows an earlier scan, the scored
+slice at ten times the dose.
 
     python benchmarks/priors_ct.py --data /path/to/ct_head_ge.npz   # hu (slices, ny, nx), pixel_spacing_mm
     python benchmarks/priors_ct.py            # pydicom's head, tuned on random heads

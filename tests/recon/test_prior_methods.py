@@ -202,8 +202,9 @@ def test_steins_estimate_chooses_nearly_the_best_strength():
 
 def test_a_dictionary_is_fitted_saved_and_loaded(problem, tmp_path):
     def images(seeds):
-        return torch.stack([0.02 * torch.rand(6, 6, generator=torch.Generator().manual_seed(s)) for s in seeds]
-                           ).repeat_interleave(8, 1).repeat_interleave(8, 2)  # fmt: skip
+        generators = [torch.Generator().manual_seed(s) for s in seeds]
+        coarse = torch.stack([0.02 * torch.rand(6, 6, generator=g) for g in generators])
+        return coarse.repeat_interleave(8, 1).repeat_interleave(8, 2)
 
     data = SimulatedPairs(problem.A.geometry, problem.noise, images, validation_size=1)
     method = DictionaryReconstruction(
