@@ -1,7 +1,7 @@
 """Inserted dose against true low-dose scans: variance of the rays, noise power of the images; and how far the
 first-order variance of post-log data can be trusted.
 
-    python benchmarks/dose_insertion.py            # 4e6 rays a case, 2000 images; writes results/
+    python benchmarks/dose_insertion.py            # 1e6 rays a case, 600 images; writes results/
     python benchmarks/dose_insertion.py --quick    # 1e5 rays, 50 images, nothing written
 """
 
@@ -171,7 +171,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
-    count, draws, size = (100_000, 50, 64) if quick else (4_000_000, 2000, 128)
+    count, draws, size = (100_000, 50, 64) if quick else (1_000_000, 600, 128)
 
     parts = {"rays": list(rays(count)), "images": list(images(draws, size)), "weights": list(weights(count))}
     texts = {

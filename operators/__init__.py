@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from .beam_hardening import water_correction as water_correction
     from .calibration import normalise as normalise
     from .calibration import photon_gain as photon_gain
+    from .corrections import centre_of_rotation as centre_of_rotation
+    from .corrections import detector_rotation as detector_rotation
+    from .corrections import recentred as recentred
+    from .corrections import tilted as tilted
     from .detector import DetectorBlur as DetectorBlur
     from .detector import Lag as Lag
     from .detector import Scatter as Scatter
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from .dose import exposure as exposure
     from .dose import photons_per_ray as photons_per_ray
     from .dose import sinusoidal_modulation as sinusoidal_modulation
+    from .drawing import plot as plot
     from .emission import Emission as Emission
     from .energy_integrating import EnergyIntegrating as EnergyIntegrating
     from .fbp_noise import fbp_variance as fbp_variance
@@ -100,7 +105,9 @@ _EXPORTS = {
     "attenuation": "materials",
     "attenuation_modulation": "dose",
     "bone_correction": "beam_hardening",
+    "centre_of_rotation": "corrections",
     "crosstalk": "detector",
+    "detector_rotation": "corrections",
     "exposure": "dose",
     "fbp": "backprojection",
     "fbp_variance": "fbp_noise",
@@ -117,6 +124,8 @@ _EXPORTS = {
     "normalise": "calibration",
     "photon_gain": "calibration",
     "photons_per_ray": "dose",
+    "plot": "drawing",
+    "recentred": "corrections",
     "region_sigma": "water",
     "remove_rings": "rings",
     "sigma_hu": "water",
@@ -124,6 +133,7 @@ _EXPORTS = {
     "sinusoidal_modulation": "dose",
     "split_materials": "materials",
     "thin_counts": "insertion",
+    "tilted": "corrections",
     "to_attenuation": "hounsfield",
     "to_hu": "hounsfield",
     "tube_spectrum": "spectrum",

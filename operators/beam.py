@@ -60,6 +60,7 @@ class Beam:
                 )
             object.__setattr__(self, name, _nested(array))
         object.__setattr__(self, "quanta", tuple(np.asarray(self.quanta) / math.fsum(self.quanta)))
+        object.__setattr__(self, "materials", tuple(self.materials))  # a list, as JSON gives it, has no hash
 
     def __repr__(self) -> str:
         return (
@@ -90,7 +91,7 @@ class Beam:
         eta = np.asarray(eta, dtype=np.float64)
         if eta.shape not in ((), E.shape) or not ((eta >= 0) & (eta <= 1)).all():
             raise ValueError(f"Beam efficiency: expected {E.size} numbers from 0 to 1, got {eta.shape}")
-        chosen = [material(m) for m in materials]
+        chosen = [material(m) for m in ([materials] if isinstance(materials, str) else materials)]
         mu = np.stack([attenuation(m, E) for m in chosen])
         gain = E if detector == "integrating" else np.ones_like(E)
         if reference is None:

@@ -83,6 +83,8 @@ def normalise(
     ValueError for shapes that do not match, no live cell near a dead one, NaN in live cells, and readings
     below the dark with no electronic noise to explain them
     """
+    if not isinstance(raw, Tensor):
+        raise ValueError(f"normalise raw: expected a tensor, got {type(raw).__name__}; use torch.as_tensor")
     if data_ndim not in (2, 3):
         raise ValueError(f"normalise data_ndim: expected 2 (bins) or 3 (rows, columns), got {data_ndim!r}")
     detector = raw.shape[1 - data_ndim :]

@@ -113,7 +113,7 @@ def photons_per_ray(
     geometry : FanBeam, ConeBeam, ConeVectors; parallel beams with `source_to_detector`
     mas : tube current × time of one rotation [mAs]
     cell_height : of a cell across the slice, at the detector [mm]; 2-D geometries only, 3-D ones know it
-    views_per_rotation : N; by default the geometry's views are one rotation
+    views_per_rotation : N; by default the geometry's views are one rotation, or as many as their angles turn
     fluence : Φ in air, photons / (mAs mm²) at 1 m, as `tube_spectrum(kvp).total`; 1.2e6 is CatSim's default
     fill_factor : active share of a cell
     filter_transmission, efficiency : of flat filters, and of the detector η, each in (0, 1]
@@ -127,8 +127,11 @@ def photons_per_ray(
     """
     who = "photons_per_ray"
     mas, fluence = check_positive(f"{who} mas", mas), check_positive(f"{who} fluence", fluence)
+    if not isinstance(geometry, Geometry):
+        raise ValueError(f"{who} geometry: expected a scanner geometry, as A.geometry, got {geometry!r}")
     views = check_positive(
-        f"{who} views_per_rotation", geometry.views if views_per_rotation is None else views_per_rotation
+        f"{who} views_per_rotation",
+        _views_per_rotation(geometry) if views_per_rotation is None else views_per_rotation,
     )
     shares = {
         "fill_factor": fill_factor, "filter_transmission": filter_transmission, "efficiency": efficiency
@@ -215,6 +218,16 @@ def exposure(geometry: Geometry, noise: LowDose) -> Exposure:
         ) from None
     mean = float(i0.mean())
     return Exposure(float(i0.min()), mean, float(i0.max()), geometry.views, mean * geometry.views)
+
+
+def _views_per_rotation(geometry: Geometry) -> float:
+    """Views over turns where angles in order go round more than once, as of a helix; else all views."""
+    angles = np.asarray(getattr(geometry, "angles", ()))
+    steps = np.diff(angles)
+    if not len(steps) or not ((steps > 0).all() or (steps < 0).all()):
+        return geometry.views
+    turns = abs(float(steps.mean())) * geometry.views / (2 * math.pi)
+    return geometry.views / max(turns, 1.0)
 
 
 def _onto_row(geometry: FanBeam, height: float, bowtie: Bowtie | None) -> Array:

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .geometry import FanBeam, Geometry, PlanarGeometry
-from .vectors import ConeVectors, ParallelVectors
 from .volume import ConeBeam, Frames, ParallelBeam3D, VolumeGeometry
 
 Array = NDArray[np.float64]
@@ -192,6 +191,4 @@ def _title(scan: _Scan) -> str:
     kind = type(g).__name__
     if isinstance(g, FanBeam | ConeBeam):
         kind += f", {g.detector}"
-    if isinstance(g, ConeVectors | ParallelVectors):
-        kind += ", by vectors"
     return f"{kind}, {g.views} views; view {scan.view}"

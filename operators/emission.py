@@ -21,7 +21,8 @@ class Emission(LinearOperator):
     Both photons of a pair must leave the body, so that the attenuation of a line is that of the whole line,
     wherever on it the pair was made; in single-photon emission this does not hold. Counts are
     Poisson(scale=s, background=b): s turns A x into counts (time, branching ratio), b holds the expected
-    randoms and scatter. (*batch, *image) -> (*batch, views, bins).
+    randoms and scatter; `operators.insertion.thin_counts` shortens a scan. (*batch, *image) ->
+    (*batch, views, bins).
 
     Parameters
     ----------

@@ -148,6 +148,8 @@ class EnergyIntegrating(NoiseModel):
 
     def check(self, y: Tensor) -> None:
         self._check_counts("y", y, negative=self.electronic_sigma > 0)
+        self._check_fits("i0", self.i0, y)
+        self._check_fits("background", self.background, y)
 
     def __repr__(self) -> str:
         rest = "" if self.correct else ", correct=False"
@@ -179,3 +181,6 @@ class EnergyIntegrating(NoiseModel):
     def _check_clean(self, clean: Tensor) -> None:
         super()._check_clean(clean)
         self._check_counts("clean", clean, negative=True)
+        self._check_integrals(clean)
+        self._check_fits("i0", self.i0, clean)
+        self._check_fits("background", self.background, clean)

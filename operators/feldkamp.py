@@ -8,7 +8,7 @@ by row, with the cosine of the whole angle κ to the central ray, and back proje
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -162,12 +162,12 @@ class Feldkamp(LinearOperator):
     @classmethod
     def examples(cls) -> list[Feldkamp]:
         """Full and short scans, every detector, an offset one, a slab, one with tilted detectors."""
-        turn, short = (tuple(k * a / 12 for k in range(12)) for a in (6.2831853, 4.2))
-        grids = (5, 6, 7), (1.1, 0.9, 1.0)
+        turn, short = (tuple(k * a / 6 for k in range(6)) for a in (6.2831853, 4.5))
+        grids = (3, 4, 5), (1.1, 0.9, 1.0)
         return [
-            cls(ParallelBeam3D(*grids, short[:9], (6, 9), (1.0, 1.1), (0.1, 0.2)), "hann"),
-            cls(ConeBeam(*grids, turn, (7, 11), (1.5, 1.7), 20.0, 35.0, "flat", (0.4, 2.0))),
-            cls(ConeBeam(*grids, short, (7, 11), (1.5, 1.7), 20.0, 35.0, "arc"), slab=(1, 3)),
+            cls(ParallelBeam3D(*grids, short[:4], (4, 7), (1.0, 1.1), (0.1, 0.2)), "hann"),
+            cls(ConeBeam(*grids, turn, (5, 8), (1.5, 1.7), 20.0, 35.0, "flat", (0.4, 2.0))),
+            cls(ConeBeam(*grids, short, (5, 8), (1.5, 1.7), 20.0, 35.0, "arc"), slab=(1, 3)),
             cls(Resampling.examples()[0].geometry, "cosine", 0.8),
         ]
 
@@ -317,9 +317,9 @@ def _check_circle(geometry: VolumeGeometry) -> None:
 def _checked_slab(slab: tuple[int, int] | None, nz: int) -> tuple[int, int]:
     if slab is None:
         return 0, nz
-    start, stop = slab
+    start, stop = slab if isinstance(slab, Sequence) and len(slab) == 2 else (-1, -1)
     if not 0 <= start < stop <= nz:
-        raise ValueError(f"fdk slab: expected 0 ≤ start < stop ≤ {nz}, got {slab}")
+        raise ValueError(f"fdk slab: expected 0 ≤ start < stop ≤ {nz}, got {slab!r}")
     return int(start), int(stop)
 
 

@@ -118,6 +118,8 @@ def insert_dose_into_image(
     filter, frequency_scaling : of `fbp`; choose them for the kernel with which the image was made
     mu_water : [1/mm]
     """
+    if not isinstance(A, LinearOperator):
+        raise ValueError(f"insert_dose_into_image A: expected an operator, as XRay(geometry), got {A!r}")
     geometry_of(A)
     if noise.starvation != "floor":
         raise ValueError(

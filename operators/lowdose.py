@@ -137,6 +137,8 @@ class LowDose(NoiseModel):
 
     def check(self, y: Tensor) -> None:
         self._check_counts("y", y, negative=self.electronic_sigma > 0)
+        self._check_fits("i0", self.i0, y)
+        self._check_fits("background", self.background, y)
 
     def _signal(self, y: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """s, what a mixture leaves of its variance, and the variance of −ln s where bins were replaced."""
@@ -185,3 +187,6 @@ class LowDose(NoiseModel):
     def _check_clean(self, clean: Tensor) -> None:
         super()._check_clean(clean)
         self._check_counts("clean", clean, negative=True)
+        self._check_integrals(clean)
+        self._check_fits("i0", self.i0, clean)
+        self._check_fits("background", self.background, clean)

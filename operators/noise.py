@@ -114,7 +114,11 @@ class Poisson(NoiseModel):
 
     def check(self, y: Tensor) -> None:
         self._check_counts("y", y)
+        self._check_fits("scale", self.scale, y)
+        self._check_fits("background", self.background, y)
 
     def _check_clean(self, clean: Tensor) -> None:
         super()._check_clean(clean)
         self._check_counts("clean", clean)
+        self._check_fits("scale", self.scale, clean)
+        self._check_fits("background", self.background, clean)

@@ -14,6 +14,8 @@ from .tensors import real_dtype
 
 Value = float | Tensor
 
+LOWEST = -20.0  # line integral of rays that would be 5e8 times brighter than the open beam
+
 
 class NoiseModel(nn.Module, ABC):
     """The law of raw data y given clean data A x.
@@ -122,6 +124,18 @@ class NoiseModel(nn.Module, ABC):
         flat = value.reshape(-1, *value.shape[value.ndim - self.data_ndim :])
         return flat[0] if len(flat) == 1 else flat[index]
 
+    def _check_fits(self, name: str, value: Value, y: Tensor) -> None:
+        """A parameter broadcasts to the data, and does not widen them."""
+        if not isinstance(value, Tensor):
+            return
+        data, own = tuple(y.shape), tuple(value.shape)
+        padded = (1,) * (len(data) - len(own)) + own
+        if len(own) > len(data) or any(n not in (1, m) for n, m in zip(padded, data, strict=True)):
+            raise ValueError(
+                f"{type(self).__name__} {name}: shape {own} does not broadcast to data of shape {data}; "
+                "see noise.select for some images of a batch"
+            )
+
     def _check_clean(self, clean: Tensor) -> None:
         self._check_finite("clean", clean)
         if clean.ndim < self.data_ndim:
@@ -136,6 +150,14 @@ class NoiseModel(nn.Module, ABC):
         bad = int((~torch.isfinite(y)).sum())
         if bad:
             raise ValueError(f"{self!r} {name}: expected finite data, got {bad} NaN or inf of {y.numel()}")
+
+    def _check_integrals(self, clean: Tensor) -> None:
+        """Noise makes line integrals a little negative; HU, and signs that were lost, go far beyond."""
+        if clean.numel() and float(clean.min()) < LOWEST:
+            raise ValueError(
+                f"{self!r} clean: expected line integrals A x of attenuation [1/mm], got "
+                f"{float(clean.min()):g}; HU are not attenuation, see operators.to_attenuation"
+            )
 
     def _check_counts(self, name: str, y: Tensor, negative: bool = False) -> None:
         self._check_finite(name, y)

@@ -12,16 +12,17 @@ from .gradient import Gradient
 
 
 class Slope(LinearOperator):
-    """(A (x, w))_d = ∂_d x − w_d per pixel: what the field w leaves of the slope of x; 0 at the far edges.
+    """(A (x, w))_d = ∂_d x − w_d: what the field w leaves of the slope of x; 0 at the far edges.
 
     (*batch, 1 + D, *shape), x first -> (*batch, D, *shape). Zero for an affine x with its own slope as w.
 
-    shape : one image, D axes
+    shape   : one image, D axes
+    spacing : distance of neighbours, a number or one per axis
     """
 
-    def __init__(self, shape: tuple[int, ...]):
+    def __init__(self, shape: tuple[int, ...], spacing: float | tuple[float, ...] = 1.0):
         super().__init__()
-        self.gradient = Gradient(tuple(shape))
+        self.gradient = Gradient(tuple(shape), spacing)
         self.in_shape, self.out_shape = (1 + len(shape), *shape), (len(shape), *shape)
 
     def _forward(self, x: Tensor) -> Tensor:
@@ -39,22 +40,23 @@ class Slope(LinearOperator):
 
     @classmethod
     def examples(cls) -> list[Slope]:
-        return [cls((4, 5)), cls((3, 1)), cls((2, 3, 4))]
+        return [cls((4, 5)), cls((3, 1), 0.7), cls((2, 3, 4), (2.0, 1.0, 0.5))]
 
 
 class Strain(LinearOperator):
-    """E w = ½(∇w + ∇wᵀ) per pixel: diagonal entries, and √2 times the others, so that |E w| is Frobenius'.
+    """E w = ½(∇w + ∇wᵀ): diagonal entries, and √2 times the others, so that |E w| is Frobenius'.
 
     (*batch, 1 + D, *shape), the first of which is not looked at -> (*batch, D(D + 1)/2, *shape). Zero for a
     constant field.
 
-    shape : one image, D axes
+    shape   : one image, D axes
+    spacing : distance of neighbours, a number or one per axis
     """
 
-    def __init__(self, shape: tuple[int, ...]):
+    def __init__(self, shape: tuple[int, ...], spacing: float | tuple[float, ...] = 1.0):
         super().__init__()
         D = len(shape)
-        self.gradient = Gradient(tuple(shape))
+        self.gradient = Gradient(tuple(shape), spacing)
         self.pairs = [(d, d) for d in range(D)] + [(d, e) for d in range(D) for e in range(d + 1, D)]
         self.in_shape, self.out_shape = (1 + D, *shape), (len(self.pairs), *shape)
 
@@ -80,7 +82,7 @@ class Strain(LinearOperator):
 
     @classmethod
     def examples(cls) -> list[Strain]:
-        return [cls((4, 5)), cls((3, 1)), cls((2, 3, 4))]
+        return [cls((4, 5)), cls((3, 1), 0.7), cls((2, 3, 4), (2.0, 1.0, 0.5))]
 
 
 class First(LinearOperator):

@@ -250,7 +250,7 @@ def _axes(angles: Array) -> tuple[Array, Array]:
 
 def _example(tilt: float, turn: float, radius: float | None) -> ConeVectors:
     """A small circle with detectors turned in their plane and tilted out of it."""
-    cone = ConeBeam((4, 5, 6), 1.0, tuple(0.7 * k for k in range(9)), (6, 7), (1.5, 2.0), 20.0, 40.0)
+    cone = ConeBeam((3, 4, 5), 1.0, (0.3, 1.8, 3.2, 4.9), (4, 6), (1.5, 2.0), 20.0, 40.0)
     f = cone.frames()
     normal = f.outward()
     u, v = (a / np.linalg.norm(a, axis=-1, keepdims=True) for a in (f.u, f.v))
@@ -261,7 +261,7 @@ def _example(tilt: float, turn: float, radius: float | None) -> ConeVectors:
 
 
 def _example_parallel() -> ParallelVectors:
-    scan = ParallelBeam3D((4, 5, 6), 1.0, (0.1, 0.9, 2.0), (5, 7), (1.0, 1.2))
+    scan = ParallelBeam3D((3, 4, 5), 1.0, (0.1, 0.9, 2.0), (4, 6), (1.0, 1.2))
     f = scan.frames()
     return ParallelVectors(
         scan.volume_shape, scan.voxel_size, scan.detector_shape, f.source, f.centre + 3 * f.source,

@@ -1,10 +1,10 @@
 """Three-dimensional scanner geometries in mm and rad: values, equal when they describe the same scanner.
 
-Common frame, as ASTRA's: x to the right, y up, z along the rotation axis; a volume is (nz, ny, nx), slice 0
-at the lowest z, and inside a slice row 0 is at the top (+y). Its middle is the origin. At view angle θ the
-detector's columns run along u = (cos θ, sin θ, 0) and its rows along v = (0, 0, 1), row 0 at the lowest z; a
-cone's source sits at (sin θ, −cos θ, 0)·source_to_centre and looks along w = (−sin θ, cos θ, 0). The slice
-z = 0 of a cone is a `FanBeam`.
+x to the right, y up, z along the rotation axis; a volume is (nz, ny, nx), slice 0 at the lowest z, and inside
+a slice row 0 is at the top (+y), as in two dimensions (ASTRA's volumes have it at −y). The middle is the
+origin. At view angle θ, counted as ASTRA does, the detector's columns run along u = (cos θ, sin θ, 0) and its
+rows along v = (0, 0, 1), row 0 at the lowest z; a cone's source sits at (sin θ, −cos θ, 0)·source_to_centre
+and looks along w = (−sin θ, cos θ, 0). The slice z = 0 of a cone is a `FanBeam`.
 """
 
 from __future__ import annotations

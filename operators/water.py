@@ -145,6 +145,9 @@ def region_sigma(image: Tensor, mask: Tensor) -> Tensor:
 def _cylinder(geometry: PlanarGeometry, diameter: float, mu_water: float) -> tuple[Tensor, Tensor]:
     """Line integrals of a water cylinder at the centre, and a disc of a quarter of its diameter."""
     radius = check_positive("diameter [mm]", diameter) / 2
+    source = getattr(geometry, "source_to_centre", math.inf)
+    if radius >= source:
+        raise ValueError(f"diameter [mm]: a cylinder of {diameter:g} reaches the source at {source:g} mm")
     points, directions = geometry.rays()
     distance = points[..., 0] * directions[..., 1] - points[..., 1] * directions[..., 0]
     chord = 2 * np.sqrt(np.maximum(radius**2 - distance**2, 0))

@@ -81,19 +81,19 @@ class Quadratic(Functional):
             (cls(Identity((4,)), weight=0.3), (4,)),
             (cls(gradient, weight=0.25), (4, 5)),
             (cls(2 * gradient), (4, 5)),
-            (cls(Gradient((1, 3, 4))), (1, 3, 4)),
+            (cls(Gradient((2, 3, 4), (1.0, 0.5, 2.0))), (2, 3, 4)),
         ]
 
 
-def _smoothed(x: Tensor, weight: Tensor | float, spacing: float, ndim: int) -> Tensor:
+def _smoothed(x: Tensor, weight: Tensor | float, spacing: tuple[float, ...], ndim: int) -> Tensor:
     """(1 + weight·∇*∇)⁻¹ x: mirrored at every edge, the Neumann Laplacian is a circular convolution."""
     dims = tuple(range(-ndim, 0))
     mirrored, eigenvalue = x, torch.zeros((), dtype=real_dtype(x), device=x.device)
-    for d in dims:
+    for d, h in zip(dims, spacing, strict=True):
         n = x.shape[d]
         mirrored = torch.cat([mirrored, mirrored.flip(d)], d)
         k = torch.arange(2 * n, dtype=real_dtype(x), device=x.device)
-        along = (2 * torch.sin(math.pi * k / (2 * n)) / spacing).square()
+        along = (2 * torch.sin(math.pi * k / (2 * n)) / h).square()
         eigenvalue = eigenvalue + along.reshape(-1, *(1,) * (-d - 1))
     z = torch.fft.ifftn(torch.fft.fftn(mirrored, dim=dims) / (1 + weight * eigenvalue), dim=dims)
     z = z[(..., *(slice(x.shape[d]) for d in dims))]

@@ -9,9 +9,10 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from operators.gradient import Gradient
+from operators.gradient import Gradient, spacings
 from operators.tensors import inner, real_dtype, spread, squared_norm, total
 
+from .backends import tv3d
 from .backends.tv import divergence, fits
 from .backends.tv import dual_step as fused_step
 from .base import Composed, Functional, Scaled, Step
@@ -19,18 +20,19 @@ from .norms import L1, L21, HuberL21
 
 
 class _Variation(Composed):
-    """weight · h² · f(∇x), f a sum over pixels: what TV and HuberTV share."""
+    """weight · cell · f(∇x), f a sum over pixels, cell their area or volume: what TV and HuberTV share."""
 
     weight: Step
 
-    def __init__(self, f: L1 | L21, shape: Sequence[int], pixel_size: float, weight: Step):
-        if not 0 < pixel_size < math.inf:
-            raise ValueError(
-                f"{type(self).__name__} pixel_size: expected a positive length, got {pixel_size}"
-            )
-        ny, nx = shape
-        super().__init__(weight * pixel_size**2 * f, _Gradient((ny, nx), spacing=pixel_size))
-        self.shape, self.pixel_size, self.pixelwise = (ny, nx), pixel_size, f
+    def __init__(self, f: L1 | L21, shape: Sequence[int], pixel_size: float | Sequence[float], weight: Step):
+        shape, name = tuple(shape), type(self).__name__
+        if len(shape) not in (2, 3):
+            raise ValueError(f"{name} shape: expected (ny, nx) or (nz, ny, nx), got {shape}")
+        spacing = spacings(f"{name} pixel_size", pixel_size, len(shape))
+        self._spacing, self._cell = spacing, math.prod(spacing)
+        super().__init__(weight * self._cell * f, _Gradient(shape, spacing))
+        self.shape, self.pixel_size, self.pixelwise = shape, pixel_size, f
+        self._step = 1 / (4 * sum(h**-2 for h in spacing))  # 1/‖∇‖² at most
         if isinstance(weight, Tensor) and weight.ndim:
             self.register_buffer("weight", weight)
         else:
@@ -51,33 +53,35 @@ class _Variation(Composed):
         hides the gap (below a tolerance of about 3e-4 in float32, 1e-8 in float64). Nothing is remembered
         from one call to the next; differentiable in x, by unrolling.
 
-        x    : (*batch, ny, nx)
+        x    : (*batch, ny, nx) or (*batch, nz, ny, nx)
         step : > 0, a float or one per image (*batch,)
         """
-        batch = x.shape[: x.ndim - 2]
+        n = len(self.shape)
+        batch, image = x.shape[: x.ndim - n], tuple(range(-n, 0))
         weight = torch.as_tensor(step * self.weight, dtype=real_dtype(x), device=x.device)
         weight = weight.expand(batch).reshape(-1)
-        mean = x.mean((-2, -1), keepdim=True)
+        mean = x.mean(image, keepdim=True)
         noisy = (x - mean).reshape(-1, *self.shape)
-        rounding = 2 * torch.finfo(weight.dtype).eps * weight * self.pixel_size * total(noisy.abs(), 2)
-        allowed = (0.5 * tolerance**2 * squared_norm(noisy, 2) + rounding).detach()
+        edge = self._cell ** (1 - 1 / n)
+        rounding = 2 * torch.finfo(weight.dtype).eps * weight * edge * total(noisy.abs(), n)
+        allowed = (0.5 * tolerance**2 * squared_norm(noisy, n) + rounding).detach()
         result: list[Tensor] = []
         order: list[Tensor] = []
         images = torch.arange(len(noisy), device=x.device)
-        p = q = noisy.new_zeros(len(noisy), 2, *self.shape)
-        sigma, t, k = self.pixel_size**2 / 8, torch.ones_like(weight), 0
+        p = q = noisy.new_zeros(len(noisy), n, *self.shape)
+        sigma, t, k = self._step, torch.ones_like(weight), 0
         while len(images):
             k, t_old, p_old = k + 1, t, p
             p = self._dual_step(q, noisy - self.A.adjoint(q), sigma, weight)
             move = p - p_old
-            t_old = torch.where(inner(q - p, move, 3) > 0, 1.0, t)
+            t_old = torch.where(inner(q - p, move, n + 1) > 0, 1.0, t)
             t = (1 + torch.sqrt(1 + 4 * t_old * t_old)) / 2
-            q = p + spread((t_old - 1) / t, 3) * move
+            q = p + spread((t_old - 1) / t, n + 1) * move
             if k % 10 and k < iterations:
                 continue
             z = noisy - self.A.adjoint(p)
-            f, slope = Scaled(weight * self.pixel_size**2, self.pixelwise), self.A(z)
-            gap = f(slope) + f.conjugate(p) - inner(p, slope, 3)
+            f, slope = Scaled(weight * self._cell, self.pixelwise), self.A(z)
+            gap = f(slope) + f.conjugate(p) - inner(p, slope, n + 1)
             done = (gap.detach() <= allowed) | (k >= iterations)
             if bool(done.any()):
                 result.append(z[done])
@@ -89,59 +93,70 @@ class _Variation(Composed):
         return torch.cat(result)[torch.cat(order).argsort()].reshape(x.shape) + mean
 
     def dual_step(self, p: Tensor, x_bar: Tensor, sigma: Step) -> Tensor:
-        """Prox of σf* at p + σ∇x̄, fused where it can be: real float32 or float64 on the CPU.
+        """Prox of σf* at p + σ∇x̄, fused where it can be: real float32 or float64 images on the CPU.
 
-        p     : (*batch, 2, ny, nx)
-        x_bar : (*batch, ny, nx)
+        p     : (*batch, 2, ny, nx) or (*batch, 3, nz, ny, nx)
+        x_bar : (*batch, ny, nx) or (*batch, nz, ny, nx)
         sigma : a float or one per image (*batch,)
         """
         return self._dual_step(p, x_bar, sigma, self.weight)
 
     def _dual_step(self, p: Tensor, x_bar: Tensor, sigma: Step, weight: Step) -> Tensor:
-        if not fits(p, x_bar, sigma, weight):
-            f = Scaled(weight * self.pixel_size**2, self.pixelwise)
-            return f.prox_conj(p + spread(sigma, 3) * self.A(x_bar), sigma)
-        batch = torch.broadcast_shapes(p.shape[:-3], x_bar.shape[:-2])
+        n, spacing = len(self.shape), self._spacing
+        if (n == 2 and len(set(spacing)) > 1) or not fits(p, x_bar, sigma, weight):
+            f = Scaled(weight * self._cell, self.pixelwise)
+            return f.prox_conj(p + spread(sigma, n + 1) * self.A(x_bar), sigma)
+        batch = torch.broadcast_shapes(p.shape[: -n - 1], x_bar.shape[:-n])
         count = math.prod(batch)
 
         def each(value: Step) -> Tensor:
             return torch.as_tensor(value, dtype=p.dtype).expand(batch).reshape(count).contiguous()
 
-        radius = weight * self.pixel_size**2
-        return fused_step(
-            p.expand(*batch, 2, *self.shape).reshape(count, 2, *self.shape),
-            x_bar.expand(*batch, *self.shape).reshape(count, *self.shape),
-            sigma=each(sigma / self.pixel_size),
-            radius=each(radius),
-            slack=each(1 + sigma * self.pixelwise.delta / radius),
-            isotropic=isinstance(self.pixelwise, L21),
-        ).reshape(*batch, 2, *self.shape)
+        radius = weight * self._cell
+        flat_p = p.expand(*batch, n, *self.shape).reshape(count, n, *self.shape)
+        flat_x = x_bar.expand(*batch, *self.shape).reshape(count, *self.shape)
+        disc = each(radius), each(1 + sigma * self.pixelwise.delta / radius)
+        isotropic = isinstance(self.pixelwise, L21)
+        if n == 2:
+            result = fused_step(flat_p, flat_x, each(sigma / spacing[0]), *disc, isotropic)
+        else:
+            result = tv3d.dual_step(flat_p, flat_x, each(sigma), *disc, spacing, isotropic)
+        return result.reshape(*batch, n, *self.shape)
 
 
 class _Gradient(Gradient):
     """Gradient, its adjoint by the kernel that reads p once."""
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        return divergence(y, 1 / self.spacing) if fits(y) else super()._adjoint(y)
+        if fits(y) and len(self.spacing) == 3:
+            return tv3d.divergence(y, self.spacing)
+        if fits(y) and len(set(self.spacing)) == 1:
+            return divergence(y, 1 / self.spacing[0])
+        return super()._adjoint(y)
 
 
 class TV(_Variation):
-    """E(x) = weight · ∫ |∇x| = weight · h² Σ |∇x|, in the unit of x times mm.
+    """E(x) = weight · ∫ |∇x| = weight · h² Σ |∇x|, in the unit of x times mm; of a volume times mm².
 
     Rudin, Osher, Fatemi, Physica D 60 (1992). Forward differences, no flux through the border; |·| is the
     Euclidean length of the gradient (isotropic) or the sum of its two moduli (anisotropic), joint over real
     and imaginary part. The same edge has the same value at every pixel size.
 
-    shape      : (ny, nx)
-    pixel_size : h [mm]
+    shape      : (ny, nx) or (nz, ny, nx)
+    pixel_size : h [mm], or one for every axis, (dz, dy, dx); their product stands for h²
     isotropic  : Euclidean length, or sum of moduli
     weight     : > 0, a float or one per image (*batch,); 2 * tv is a TV of twice the weight
     """
 
     def __init__(
-        self, shape: Sequence[int], pixel_size: float = 1.0, isotropic: bool = True, weight: Step = 1.0
+        self,
+        shape: Sequence[int],
+        pixel_size: float | Sequence[float] = 1.0,
+        isotropic: bool = True,
+        weight: Step = 1.0,
     ):
-        super().__init__(L21() if isotropic else L1(ndim=3), shape, pixel_size, weight)
+        n = len(shape)
+        super().__init__(L21(-n - 1, n + 1) if isotropic else L1(ndim=n + 1), shape, pixel_size, weight)
         self.isotropic = isotropic
 
     def grad(self, x: Tensor) -> Tensor:
@@ -164,6 +179,8 @@ class TV(_Variation):
             (cls((4, 7), pixel_size=0.5, isotropic=False), (4, 7)),
             (cls((1, 6), pixel_size=2.0, weight=0.3), (1, 6)),
             (cls((3, 1)), (3, 1)),
+            (cls((3, 4, 2), pixel_size=(2.0, 0.5, 1.0)), (3, 4, 2)),
+            (cls((3, 2, 4), isotropic=False, weight=0.4), (3, 2, 4)),
         ]
 
 
@@ -172,14 +189,21 @@ class HuberTV(_Variation):
 
     Smooth total variation: TV as δ → 0, quadratic for slopes below δ, which it does not turn into stairs.
 
-    shape      : (ny, nx)
-    pixel_size : h [mm]
+    shape      : (ny, nx) or (nz, ny, nx)
+    pixel_size : h [mm], or one for every axis, (dz, dy, dx); their product stands for h²
     delta      : the slope where linear growth begins, > 0 [unit of x per mm]
     weight     : > 0, a float or one per image (*batch,)
     """
 
-    def __init__(self, shape: Sequence[int], pixel_size: float = 1.0, delta: float = 1.0, weight: Step = 1.0):
-        super().__init__(HuberL21(delta), shape, pixel_size, weight)
+    def __init__(
+        self,
+        shape: Sequence[int],
+        pixel_size: float | Sequence[float] = 1.0,
+        delta: float = 1.0,
+        weight: Step = 1.0,
+    ):
+        n = len(shape)
+        super().__init__(HuberL21(delta, -n - 1, n + 1), shape, pixel_size, weight)
         self.delta = delta
 
     def _weighted(self, weight: Step) -> HuberTV:
@@ -196,4 +220,5 @@ class HuberTV(_Variation):
             (cls((5, 4), delta=0.3), (5, 4)),
             (cls((4, 7), pixel_size=0.5, delta=1.0), (4, 7)),
             (cls((1, 6), delta=0.1, weight=0.3), (1, 6)),
+            (cls((3, 4, 2), pixel_size=(2.0, 0.5, 1.0), delta=0.3), (3, 4, 2)),
         ]

@@ -41,6 +41,10 @@ class WaveletL1(Composed):
     ):
         if not 0 < pixel_size < math.inf:
             raise ValueError(f"WaveletL1 pixel_size [mm]: expected a positive number, got {pixel_size}")
+        if len(shape) != 2:
+            raise ValueError(
+                f"WaveletL1 shape: expected an image (ny, nx), got {tuple(shape)}; volumes have TV"
+            )
         ny, nx = shape
         W = Wavelet((ny, nx), wavelet, levels)
         super().__init__(weight * pixel_size * _Details((ny >> W.levels, nx >> W.levels)), W)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -60,8 +60,8 @@ class _ExpectationMaximisation(Reconstructor):
             x = _until(iterates, lambda image: _misfit(d, A(image)), self.most)
         if self.fwhm == 0:
             return x
-        h = float(getattr(getattr(A, "geometry", None), "pixel_size", 1.0))
-        return smoothed(x, self.fwhm / h, len(A.in_shape))
+        h = getattr(getattr(A, "geometry", None), "spacing", (1.0,) * len(A.in_shape))
+        return smoothed(x, [self.fwhm / side for side in h], len(A.in_shape))
 
 
 class MLEM(_ExpectationMaximisation):
@@ -139,13 +139,14 @@ class EmissionFBP(Reconstructor):
         return [cls(), cls("ram-lak", positive=False)]
 
 
-def smoothed(x: Tensor, fwhm: float, ndim: int) -> Tensor:
+def smoothed(x: Tensor, fwhm: float | Sequence[float], ndim: int) -> Tensor:
     """x ∗ Gaussian over the last `ndim` dimensions, its borders repeated.
 
-    fwhm  full width at half maximum [pixels]
+    fwhm  full width at half maximum [pixels], one for each of them or for all
     """
-    sigma = fwhm / math.sqrt(8 * math.log(2))
-    for axis in range(-ndim, 0):
+    widths = fwhm if isinstance(fwhm, Sequence) else [fwhm] * ndim
+    for axis, width in zip(range(-ndim, 0), widths, strict=True):
+        sigma = width / math.sqrt(8 * math.log(2))
         reach = min(math.ceil(4 * sigma), x.shape[axis] - 1)
         if reach == 0:
             continue

@@ -25,6 +25,11 @@ class Problem:
     noise: NoiseModel
 
     def __post_init__(self) -> None:
+        if not isinstance(self.A, LinearOperator):
+            raise ValueError(
+                f"Problem A: expected a linear operator, as XRay, got {self.A!r}; correct the data to line "
+                "integrals (EnergyIntegrating, water_correction), or use recon.gauss_newton and its relatives"
+            )
         if not isinstance(self.y, Tensor) or not (self.y.is_floating_point() or self.y.is_complex()):
             got = self.y.dtype if isinstance(self.y, Tensor) else type(self.y).__name__
             raise ValueError(f"Problem y: expected a floating-point or complex tensor, got {got}")
@@ -38,6 +43,11 @@ class Problem:
             bad = int((~torch.isfinite(self.y)).sum())
             raise ValueError(
                 f"Problem y: expected finite data, got {bad} NaN or inf values of {self.y.numel()}"
+            )
+        if self.noise.data_ndim != n:
+            raise ValueError(
+                f"Problem noise: data of {self.A!r} have {n} dimensions, the noise model takes the last "
+                f"{self.noise.data_ndim} for one image; say {type(self.noise).__name__}(…, data_ndim={n})"
             )
         self.noise.check(self.y)
 

@@ -3,6 +3,7 @@
 All look at the residual r of A x_λ over its standard deviation, m real numbers an image:
 
     discrepancy   ‖r‖²/m = 1
+    robust        median(r²) = 0.455, as of a normal law
     GCV           (‖r‖²/m) / (1 − f/m)²       least, f the effective degrees of freedom
     SURE          (‖r‖² + 2 f)/m − 1          least, an unbiased estimate of the error of A x_λ
     whiteness     m Σ|R|⁴ / (Σ|R|²)²          least, R the Fourier transform of r; 2 for white noise
@@ -68,8 +69,10 @@ class Criterion(ABC):
 class Discrepancy(Criterion):
     """‖r‖²/m = target (Morozov, Soviet Math. Dokl. 7 (1966)).
 
-    The residual also holds what the discrete model cannot say (pixels coarser than the bins, a wrong
-    spectrum): there 1 is out of reach, or reached by fitting noise. A target above 1 leaves room for it.
+    The residual also holds what the discrete model cannot say (edges in pixels as large as the bins, a
+    wrong spectrum): at a high dose 1 is then out of reach, or reached by fitting noise, and λ far too small.
+    A target above 1 leaves room for it; `RobustDiscrepancy` and `Whiteness` mostly suffer less
+    (benchmarks/parameter_choice.py).
 
     target  of ‖r‖²/m; 1 if the model is exact
     solves  at most so many
@@ -87,10 +90,34 @@ class Discrepancy(Criterion):
         def solve(w: Tensor, start: Tensor) -> Tensor:
             return trial.solve(trial.d, w, start)
 
-        found, x = discrepancy(
-            solve, lambda image: trial.misfit(image) / self.target, weight, x, solves=self.solves
-        )
-        return found, x, trial.misfit(x)
+        def misfit(image: Tensor) -> Tensor:
+            return self.misfit(trial, image) / self.target
+
+        found, x = discrepancy(solve, misfit, weight, x, solves=self.solves)
+        return found, x, self.misfit(trial, x)
+
+    def misfit(self, trial: Trial, x: Tensor) -> Tensor:
+        """What should be `target`, per image."""
+        return trial.misfit(x)
+
+
+@dataclass(frozen=True)
+class RobustDiscrepancy(Discrepancy):
+    """median(r²) = target · that of a normal law: the discrepancy of most rays, whatever a few of them say.
+
+    Errors of the model sit at edges, in fewer than half of the rays, and hardly move the median; λ is still
+    too small where they are everywhere. It wants the variance of every ray ("weighted", or counts): with one
+    σ for all λ is too large. Below some ten counts the median is not that of a normal law.
+
+    target, solves  as in `Discrepancy`
+    """
+
+    name: ClassVar[str] = "robust-discrepancy"
+
+    def misfit(self, trial: Trial, x: Tensor) -> Tensor:
+        r = trial.residual(x)
+        normal = 2 * math.log(2) if r.is_complex() else 0.454936
+        return r.abs().square().flatten(-len(trial.shape)).median(-1).values / normal
 
 
 @dataclass(frozen=True)
@@ -200,7 +227,9 @@ class SURE(_ByDivergence):
         return trial.misfit(x) + 2 * free - 1
 
 
-CRITERIA: dict[str, type[Criterion]] = {c.name: c for c in (Discrepancy, GCV, SURE, Whiteness)}
+CRITERIA: dict[str, type[Criterion]] = {
+    c.name: c for c in (Discrepancy, RobustDiscrepancy, GCV, SURE, Whiteness)
+}
 
 
 def criterion(weight: str | Criterion | None) -> Criterion:

@@ -8,13 +8,29 @@ import pytest
 import torch
 from pydicom.data import get_testdata_file
 
-from operators import FanBeam, Fourier, Gaussian, Gradient, LowDose, ParallelBeam, Poisson, XRay, fbp
-from priors import L21, TV
+from operators import (
+    ConeBeam,
+    FanBeam,
+    Fourier,
+    Gaussian,
+    Gradient,
+    LowDose,
+    ParallelBeam,
+    Poisson,
+    XRay,
+    fbp,
+    fdk,
+    insert_dose_into_image,
+    normalise,
+    photons_per_ray,
+)
+from priors import L21, TV, WaveletL1
 from recon import CGLS, METHODS, Problem, TotalVariation, psnr
-from recon.data import read_dicom, simulate
+from recon.data import axial, read_dicom, simulate, write_nifti
 
 GEOMETRY = ParallelBeam((8, 8), 1.0, [0.1, 1.0, 2.0], 13, 1.0)
 A = XRay(GEOMETRY)
+CONE = ConeBeam((2, 8, 8), 1.0, [0.0, 1.0], (3, 9), 1.0, 50.0, 90.0)
 IMAGE, DATA = torch.ones(8, 8), torch.ones(3, 13)
 NAN = DATA.clone().index_fill_(0, torch.tensor([1]), torch.nan)
 
@@ -83,6 +99,17 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "negative regularisation": (lambda: TotalVariation(weight=-1.0)(_problem()), "weight"),
     "no iterations": (lambda: CGLS(iterations=-1)(_problem()), "iterations"),
     "PSNR without a range": (lambda: psnr(IMAGE, IMAGE, data_range=None), "data_range"),
+    "photons of an operator": (lambda: photons_per_ray(A, 1.0, 1.0), "geometry: expected a scanner geometry"),
+    "one slice of a slab": (lambda: fdk(CONE, torch.ones(2, 3, 9), slab=1), "slab: expected 0 ≤ start"),
+    "numpy readings": (lambda: normalise(DATA.numpy(), DATA[0], DATA[0]), "normalise raw: expected a tensor"),
+    "a geometry to insert noise with": (
+        lambda: insert_dose_into_image(IMAGE, GEOMETRY, LowDose(1e4), 0.5),
+        "A: expected an operator",
+    ),
+    "NIfTI without a place": (lambda: write_nifti(IMAGE[None], "never.nii"), "expected a Volume"),
+    "one spacing for three": (lambda: axial(IMAGE, 2.0), "expected three positive lengths"),
+    "a volume of nothing": (lambda: axial(torch.ones(0, 8, 8), (1.0, 1.0, 1.0)), "Volume hu: expected"),
+    "wavelets of a volume": (lambda: WaveletL1((8, 8, 8)), "WaveletL1 shape: expected an image"),
     "unknown method": (lambda: METHODS["totl-variation"], "total-variation"),
 }
 

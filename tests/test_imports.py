@@ -50,7 +50,10 @@ def test_importing_costs_less_than_a_second():
     assert min(seconds) < 1
 
 
-@pytest.mark.parametrize("package", ["operators", "priors", "recon", "recon.metrics", "recon.data"])
+@pytest.mark.parametrize(
+    "package",
+    ["operators", "operators.interop", "priors", "priors.interop", "recon", "recon.metrics", "recon.data"],
+)
 def test_every_exported_name_is_there(package):
     module = importlib.import_module(package)
     assert dir(module) == sorted(module.__all__)

@@ -1,7 +1,7 @@
 """The Joseph projector of volumes on the CPU: our own numba kernels, all cores, exact adjoint.
 
 Parallel beams project slices in the plane (`stacked.py`). Cones whose detector rows run along z
-(`columns.py`) mix a pixel's slices once for a whole detector column;
+(`upright.py`) mix a pixel's slices once for a whole detector column;
 what then climbs from slice to slice does so for eight lanes at once: eight volumes, or eight turned and
 mirrored positions of one. Other scans go ray by ray (`oblique.py`). Both read a pack of slices at a time, so
 that little more is needed than volume and data; a thread of the adjoint owns the slices that it writes: no
@@ -26,14 +26,15 @@ from ..volume import ConeBeam, VolumeGeometry
 from . import joseph3d_kernels as kernels
 from . import joseph3d_rows as rows_kernels
 from . import oblique, stacked
-from .columns import column_table
 from .lanes import Lanes, by_symmetry
 from .pool import available, share
+from .upright import upright_table
 from .vector import LANES
 
 CHUNK = 16  # columns of one piece of work
 DEPTH = 64  # slices of a pack: eight lanes of them stay in the first cache
 LANES_COST = 2.8  # what eight lanes cost over one volume's eight rows, measured on a Sapphire Rapids core
+_SERIAL = 100_000  # samples, of eight lanes each, that take some 0.1 ms
 Array = NDArray[Any]
 
 
@@ -45,6 +46,12 @@ class Plan:
     rays: tuple[Array, ...]
     work: Array
     shape: tuple[int, int, int, int]
+    samples: int
+
+    @property
+    def threads(self) -> int:
+        """As many as there are, one for what is done before a second one has woken."""
+        return available() if self.samples > _SERIAL else 1
 
     @property
     def volumes(self) -> int:
@@ -87,7 +94,7 @@ def backproject(y: Tensor, geometry: VolumeGeometry) -> Tensor:
 
 
 def _forward(plan: Plan, x: Array, y: Array) -> None:
-    threads, nz = available(), x.shape[1]
+    threads, nz = plan.threads, x.shape[1]
     pieces = 4 * threads
     x = x.reshape(len(x), nz, -1)
     packed = np.empty((len(x), x.shape[2], min(DEPTH, _eights(nz))), x.dtype)
@@ -109,7 +116,7 @@ def _forward(plan: Plan, x: Array, y: Array) -> None:
 
 
 def _adjoint(plan: Plan, y: Array, x: Array) -> None:
-    threads, nz = available(), x.shape[1]
+    threads, nz = plan.threads, x.shape[1]
     x = x.reshape(len(x), nz, -1)
     depth = min(_eights(-(-nz // (2 * threads))), DEPTH)
 
@@ -141,7 +148,7 @@ def _plan(geometry: VolumeGeometry, batch: int, dtype: torch.dtype) -> Plan | No
 
 @lru_cache(maxsize=8)
 def _planned(geometry: VolumeGeometry, way: str, dtype: torch.dtype) -> Plan | None:
-    table = column_table(geometry)
+    table = upright_table(geometry)
     if table is None:
         return None
     rows, columns = geometry.detector_grid
@@ -179,6 +186,7 @@ def _planned(geometry: VolumeGeometry, way: str, dtype: torch.dtype) -> Plan | N
         ),
         work=np.array(work),
         shape=(*geometry.volume_shape[1:], rows, columns),
+        samples=rows * int((table.last - table.first)[views].sum()),
     )
 
 

@@ -10,7 +10,7 @@ position for all lanes. Empty slices around make a branch for the border needles
 
     work   (pieces of work, 4): group, first and last column, transposed
     lanes  symmetries, base, step, count, see `lanes.py`
-    rays   start, slope, weight, first, last, away, climb, see `columns.py`, each (groups, columns, …)
+    rays   start, slope, weight, first, last, away, climb, see `upright.py`, each (groups, columns, …)
     shape  ny, nx, rows, columns
     span   slices bottom ≤ k < top are in the pack
 """
@@ -226,3 +226,34 @@ def backproject(y, packed, lanes, rays, work, shape, span):
                         store(mixed, q + LANES, axpy(f, v, load(mixed, q + LANES)))
                     for k in range(k0, k1, LANES):
                         deinterleave(mixed, (BELOW + k) * LANES, weights[0], weights[1], flat, lines, k)
+
+
+@_compiled
+def spread(slices, y, z, bottom, part):
+    """Add slices, `bottom` first, each (views, columns), to rows at z, linearly between slices."""
+    piece, pieces = part
+    for v in range(piece, len(y), pieces):
+        for r in range(len(z)):
+            k = int(np.floor(z[r]))
+            for above in range(2):
+                share = abs(1 - above - (z[r] - k))
+                if share > 0 and bottom <= k + above < bottom + len(slices):
+                    w = y.dtype.type(share)
+                    for c in range(y.shape[2]):
+                        y[v, r, c] += w * slices[k + above - bottom, v, c]
+
+
+@_compiled
+def gather(y, slices, z, bottom, part):
+    """The transpose of `spread`, into `slices`."""
+    piece, pieces = part
+    for v in range(piece, len(y), pieces):
+        slices[:, v] = 0
+        for r in range(len(z)):
+            k = int(np.floor(z[r]))
+            for above in range(2):
+                share = abs(1 - above - (z[r] - k))
+                if share > 0 and bottom <= k + above < bottom + len(slices):
+                    w = y.dtype.type(share)
+                    for c in range(y.shape[2]):
+                        slices[k + above - bottom, v, c] += w * y[v, r, c]

@@ -6,15 +6,18 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
-import numpy as np
-import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..geometry import ParallelBeam
 from ..volume import ParallelBeam3D, VolumeGeometry
 from . import joseph
+from . import joseph3d_kernels as kernels
+from .pool import available, share
 
+Array = NDArray[Any]
 DEPTH = 16  # slices at a time, two for every lane
 
 
@@ -29,37 +32,31 @@ def planar(geometry: VolumeGeometry) -> ParallelBeam | None:
 
 def project(x: Tensor, y: Tensor, geometry: VolumeGeometry, flat: ParallelBeam) -> None:
     """A x of one volume (nz, ny, nx) added to y (views, rows, columns)."""
+    z, threads = _heights(geometry), available()
     for bottom in range(0, len(x), DEPTH):
-        slices = joseph.project(x[bottom : bottom + DEPTH].detach(), flat)
-        for rows, k, weight in _between(geometry, bottom, len(slices), y.dtype):
-            y[:, rows] += weight[:, None] * slices[k].transpose(0, 1)
+        slices = joseph.project(x[bottom : bottom + DEPTH], flat).numpy()
+
+        def work(k: int, slices: Array = slices, bottom: int = bottom) -> None:
+            kernels.spread(slices, y.numpy(), z, bottom, (k, 4 * threads))
+
+        share(work, 4 * threads, threads)
 
 
 def backproject(y: Tensor, x: Tensor, geometry: VolumeGeometry, flat: ParallelBeam) -> None:
     """A*y into x."""
+    z, threads = _heights(geometry), available()
     for bottom in range(0, len(x), DEPTH):
         part = x[bottom : bottom + DEPTH]
-        slices = y.new_zeros(len(part), *flat.sinogram_shape)
-        for rows, k, weight in _between(geometry, bottom, len(part), y.dtype):
-            slices.index_add_(0, k, (weight[:, None] * y[:, rows]).transpose(0, 1))
+        slices = y.new_empty(len(part), *flat.sinogram_shape)
+
+        def work(k: int, slices: Tensor = slices, bottom: int = bottom) -> None:
+            kernels.gather(y.numpy(), slices.numpy(), z, bottom, (k, 4 * threads))
+
+        share(work, 4 * threads, threads)
         part[:] = joseph.backproject(slices, flat)
 
 
-def _between(
-    geometry: VolumeGeometry, bottom: int, depth: int, dtype: torch.dtype
-) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Rows, the slices (from `bottom`) below and above them, and how far these count."""
+def _heights(geometry: VolumeGeometry) -> Array:
+    """The slice that every row is at."""
     assert isinstance(geometry, ParallelBeam3D)
-    z = geometry.rows() / geometry.voxel_size[0] + (geometry.volume_shape[0] - 1) / 2
-    below = np.floor(z)
-    parts = []
-    for k, weight in ((below, 1 - (z - below)), (below + 1, z - below)):
-        inside = (k >= bottom) & (k < bottom + depth) & (weight > 0)
-        parts.append(
-            (
-                torch.from_numpy(np.flatnonzero(inside)),
-                torch.from_numpy((k[inside] - bottom).astype(np.int64)),
-                torch.from_numpy(weight[inside]).to(dtype),
-            )
-        )
-    return parts
+    return geometry.rows() / geometry.voxel_size[0] + (geometry.volume_shape[0] - 1) / 2

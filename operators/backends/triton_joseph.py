@@ -25,8 +25,8 @@ from torch import Tensor
 
 from ..geometry import FanBeam, Geometry, ParallelBeam
 from ..volume import VolumeGeometry
-from .columns import column_table
 from .rays import ray_table
+from .upright import upright_table
 
 Array = NDArray[np.float64]
 PARALLEL, FLAT, ARC = 0, 1, 2
@@ -50,7 +50,7 @@ def supports(geometry: Geometry) -> bool:
     """Whether this backend has it: every planar one; in 3-D columns along z, and arcs about the source."""
     if not isinstance(geometry, VolumeGeometry):
         return True
-    if column_table(geometry) is None:
+    if upright_table(geometry) is None:
         return False
     f = geometry.frames()
     return f.radius is None or bool(
@@ -208,7 +208,7 @@ def _of_image(geometry: Geometry) -> _Plane:
 
 
 def _of_volume(geometry: VolumeGeometry) -> _Plane:
-    t, f = column_table(geometry), geometry.frames()
+    t, f = upright_table(geometry), geometry.frames()
     assert t is not None
     nz, dz = geometry.volume_shape[0], geometry.spacing[0]
     _, rows, columns = geometry.out_shape

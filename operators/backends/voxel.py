@@ -1,3 +1,4 @@
+# mypy: disable-error-code="call-arg, var-annotated"
 """Voxel-driven back projection of upright 3-D scans, linear between pixels, and its exact transpose.
 
     (B q)(x) = Σ_v W(v, x) q_v(row, column),   W = g²
@@ -24,6 +25,8 @@ from torch import Tensor
 
 from ..orbit import FLAT, PARALLEL, Orbit
 from .pool import available, share
+from .sampling import sampled
+from .vector import LANES, axpy, load, store
 
 Array = NDArray[Any]
 
@@ -128,11 +131,16 @@ def _gather(q: Array, x: Array, views: Array, kind: int, begin: Array, end: Arra
                     left, right, out = q[b, v, c], q[b, v, c + 1], tile[b, j - j0, i - i0]
                     for n in range(low, high):
                         line[n] = weight * (left[n] + f * (right[n] - left[n]))
-                    for k in range(first - k0, last - k0):
-                        at = min(max(r0 + dr * real(np.int32(k)), real(0)), top)
+                    k = first - k0
+                    while k + LANES <= last - k0:
+                        eight = sampled(line, r0 + dr * real(np.int32(k)), dr, top)
+                        store(out, k, axpy(real(1), eight, load(out, k)))
+                        k += LANES
+                    for n in range(k, last - k0):
+                        at = min(max(r0 + dr * real(np.int32(n)), real(0)), top)
                         whole = np.int32(at)
                         below = line[np.uint32(whole)]
-                        out[k] += below + (at - real(whole)) * (line[np.uint32(whole) + ONE] - below)
+                        out[n] += below + (at - real(whole)) * (line[np.uint32(whole) + ONE] - below)
     for b in range(images):
         for k in range(k0, k1):
             for j in range(j0, j1):

@@ -14,8 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from operators.tensors import spread
-
 from ..base import Functional, Step
 
 
@@ -146,6 +144,8 @@ class _Prior(_Each):
 
 
 class _Fidelity(_Each):
+    y: Tensor
+
     def __init__(self, distance: Any, y: Tensor, ndim: int):
         super().__init__(distance, ndim)
         self.register_buffer("y", y)

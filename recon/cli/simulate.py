@@ -101,7 +101,7 @@ class Plan:
 
         self.out, self.settings = out, settings
         ramp(1, 1.0, settings["window"], 1.0)  # a wrong filter is an error now
-        if settings["mu_water"] <= 0:
+        if not 0 < settings["mu_water"] < math.inf:
             raise ValueError(f"--mu-water [1/mm]: expected a positive number, got {settings['mu_water']}")
         self.volume, self.kvp = read_images(
             source, settings["series"], settings["pixel_size"], settings["spacing"]
@@ -110,7 +110,7 @@ class Plan:
         self.geometry, self.repeat = _scanner(self.volume, settings)
         self.i0 = _photons(self.geometry, settings)
         self.photons = self.i0 if isinstance(self.i0, float) else float(self.i0.max())
-        if settings["electronic"] < 0:
+        if not 0 <= settings["electronic"] < math.inf:
             raise ValueError(f"--electronic: expected a number of at least 0, got {settings['electronic']}")
         check_writable(out)
         self.record: dict[str, Any] = {}

@@ -22,6 +22,7 @@ def low_contrast_phantom(
     inserts: Iterable[tuple[float, float, tuple[float, float]]] | None = None,
     mu_water: float = MU_WATER,
     diameter: float = 200.0,
+    rim: float = 0.0,
 ) -> Ellipses:
     """Discs of contrast μ_water·HU/1000 in a water cylinder: after the CCT189 of The Phantom Laboratory.
 
@@ -31,17 +32,20 @@ def low_contrast_phantom(
     inserts : (diameter [mm], contrast [HU], centre (x, y) [mm]) each; None for the four; () for the
         signal-absent phantom
     mu_water : attenuation of water [1/mm]
-    diameter : of the cylinder [mm]
+    diameter : of the cylinder, at half height of its rim [mm]
+    rim : width over which water falls to air, in 32 steps, so that pixels can describe it [mm]; 0 is sharp
     """
-    if not mu_water > 0 or not diameter > 0:
+    if not mu_water > 0 or not diameter > 0 or not 0 <= rim < diameter:
         raise ValueError(
-            f"low_contrast_phantom: expected positive mu_water and diameter, got {mu_water}, {diameter}"
+            f"low_contrast_phantom: expected positive mu_water and diameter, and 0 ≤ rim < diameter, got "
+            f"{mu_water}, {diameter}, {rim}"
         )
     if inserts is None:
         inserts = [(*CCT189[k], place) for k, place in enumerate(ring(4))]
-    discs = [disc(mu_water, diameter / 2)]
+    shares = [(k + 0.5) / 32 - 0.5 for k in range(32)] if rim else [0.0]
+    discs = [disc(mu_water / len(shares), diameter / 2 + share * rim) for share in shares]
     for size, contrast, centre in inserts:
-        if math.hypot(*centre) + size / 2 > diameter / 2:
+        if math.hypot(*centre) + size / 2 > (diameter - rim) / 2:
             raise ValueError(
                 f"low_contrast_phantom inserts: the disc of {size:g} mm at {centre} leaves the cylinder of "
                 f"{diameter:g} mm"

@@ -62,6 +62,11 @@ def write_nifti(volume: Volume, path: str | Path, dtype: str = "float32") -> Pat
     """
     nib = _nibabel()
     path = Path(path)
+    if not isinstance(volume, Volume):
+        raise ValueError(
+            f"write_nifti volume: expected a Volume, which knows its place, got {type(volume).__name__}; "
+            "make one with axial(hu, (dz, dy, dx))"
+        )
     if not path.name.endswith((".nii", ".nii.gz")):
         raise ValueError(f"write_nifti path: expected a name that ends in .nii or .nii.gz, got {path.name}")
     if dtype not in ("float32", "int16"):

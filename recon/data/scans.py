@@ -20,7 +20,7 @@ from .ct_pd import is_ct_pd, read_ct_pd
 from .dicom import MU_WATER
 from .dicom_series import _headers
 from .fan_files import read_2detect, read_htc
-from .projection_files import about_projections, load_projections
+from .projection_files import _read, load_projections
 from .projections import CTProjections
 from .tiff import natural
 from .volumes import Affine
@@ -57,7 +57,8 @@ def open_scans(
 ) -> list[Scan]:
     """The scans in a file or folder of projections.
 
-    Our own files (.safetensors, .npz; a folder of them, or of `recon simulate`), DICOM-CT-PD folders (a still
+    Our own files (.safetensors, .npz; a folder of them, or of `recon simulate`; of several files one that
+    holds a volume or a batch is a series by itself), DICOM-CT-PD folders (a still
     table: one slice a detector row; a helix: rebinned to a slice every `spacing`), HTC 2022 .mat, 2DeteCT.
 
     pixels, pixel_size : of the images of foreign formats [mm]; None covers the field of view
@@ -102,7 +103,7 @@ def _folder(path: Path, pixels: int, pixel_size: float | None, mu_water: Any, sp
     root = path / "projections" if (path / "projections").is_dir() else path
     ours = sorted((p for p in root.glob("[!.]*") if p.suffix in OURS), key=lambda p: natural(p.name))
     if ours:
-        return [_ours(p, k, mu_water) for k, p in enumerate(ours)]
+        return _apart(ours, [_ours(p, k, mu_water, len(ours)) for k, p in enumerate(ours)])
     if (path / "sinogram.tif").exists():
         shape = (pixels, pixels)
         return [Scan(path.name, 0, lambda: _fan(read_2detect(path, shape, pixel_size)), mu_water or MU_WATER)]
@@ -110,6 +111,19 @@ def _folder(path: Path, pixels: int, pixel_size: float | None, mu_water: Any, sp
         return _clinical(path.name, read_ct_pd(path), pixels, pixel_size, mu_water, spacing)
     _refuse_images(path)
     raise ValueError(f"{path}: no projections in it (.safetensors, .npz, DICOM-CT-PD, sinogram.tif)")
+
+
+def _apart(paths: list[Path], scans: list[Scan]) -> list[Scan]:
+    """The scans, if each has a place of its own."""
+    there: dict[tuple[str, int], Path] = {}
+    for path, scan in zip(paths, scans, strict=True):
+        before = there.setdefault((scan.series, scan.number), path)
+        if before != path:
+            raise ValueError(
+                f"{before} and {path} are both slice {scan.number + 1} of series {scan.series!r}; save them "
+                "with different `slice` or `dose`, or reconstruct them one by one"
+            )
+    return scans
 
 
 def _refuse_images(path: Path) -> None:
@@ -124,12 +138,16 @@ def _refuse_images(path: Path) -> None:
         )
 
 
-def _ours(path: Path, place: int, mu_water: float | None) -> Scan:
-    about = about_projections(path)
+def _ours(path: Path, place: int, mu_water: float | None, files: int = 1) -> Scan:
+    tensors, header = _read(path)
+    about = header["about"]
     dose, k = about.get("dose"), about.get("slice")
     affine = np.array(about["affine"]) if about.get("affine") is not None else None
+    series = f"dose-{dose:g}" if isinstance(dose, int | float) else path.parent.name or "scan"
+    if files > 1 and tensors["y"].ndim > 2:  # several slices, a volume or a batch, are a series of their own
+        series, place = path.stem, 0
     return Scan(
-        series=f"dose-{dose:g}" if isinstance(dose, int | float) else path.parent.name or "scan",
+        series=series,
         number=k if isinstance(k, int) else place,
         load=lambda: load_projections(path),
         mu_water=mu_water or about.get("mu_water") or MU_WATER,

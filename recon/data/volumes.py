@@ -30,7 +30,7 @@ class Volume:
     affine: Affine
 
     def __post_init__(self) -> None:
-        if not isinstance(self.hu, Tensor) or self.hu.ndim != 3:
+        if not isinstance(self.hu, Tensor) or self.hu.ndim != 3 or not self.hu.numel():
             got = tuple(self.hu.shape) if isinstance(self.hu, Tensor) else type(self.hu).__name__
             raise ValueError(f"Volume hu: expected a tensor (nz, ny, nx), got {got}")
         object.__setattr__(self, "affine", checked_affine(self.affine))
@@ -98,7 +98,7 @@ def checked_affine(value: Affine) -> Affine:
 
 
 def _positive(spacing: tuple[float, float, float]) -> tuple[float, ...]:
-    values = tuple(float(s) for s in spacing)
+    values = tuple(float(s) for s in spacing) if hasattr(spacing, "__iter__") else ()
     if len(values) != 3 or not all(math.isfinite(s) and s > 0 for s in values):
         raise ValueError(f"spacing: expected three positive lengths (dz, dy, dx) [mm], got {spacing!r}")
     return values

@@ -129,7 +129,7 @@ def _through_gradient(A: Gradient, c: Tensor | float, x: Tensor) -> Tensor:
     c = c.expand(torch.broadcast_shapes(c.shape, (*x.shape[: x.ndim - n], n, *A.in_shape)))
     result = torch.zeros_like(x.real)
     for axis, size in enumerate(A.in_shape):
-        along = 2 * c.select(-n - 1, axis).narrow(axis - n, 0, size - 1) / A.spacing**2
+        along = 2 * c.select(-n - 1, axis).narrow(axis - n, 0, size - 1) / A.spacing[axis] ** 2
         result.narrow(axis - n, 0, size - 1).add_(along)
         result.narrow(axis - n, 1, size - 1).add_(along)
     return result

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from operators import LinearOperator, XRay, fbp
 from operators.emission import Emission
-from operators.geometry import PlanarGeometry
+from operators.geometry import Geometry, PlanarGeometry
 from operators.tensors import norm, real_dtype
+from operators.volume import ConeBeam, ParallelBeam3D
 from priors import Box, Functional, NonNegative, SquaredL2
 from priors.base import Step
 
@@ -54,7 +55,8 @@ class Variational(Reconstructor):
     """min_x d(A x) + λ E(x), lower ≤ x ≤ upper; a subclass says E by its solver.
 
     weight      λ > 0, a number or one per image (*batch,); or how to choose it without the truth:
-                "discrepancy" (also None), "gcv", "sure", "whiteness", or a `recon.selection.Criterion`
+                "discrepancy" (also None), "robust-discrepancy", "gcv", "sure", "whiteness", or a
+                `recon.selection.Criterion`
     iterations  at most so many
     tolerance   an image stops when the solver's relative residual is at most this
     positive    x ≥ 0, for real images; complex ones are free
@@ -124,8 +126,9 @@ class Variational(Reconstructor):
         )
 
     def pull(self, problem: Problem, x: Tensor) -> Tensor:
-        """Typical size of E's slope at one pixel of x, per image: h for a total variation."""
-        return torch.full(problem.batch, pixel_size(problem), dtype=real_dtype(x), device=x.device)
+        """Typical size of E's slope at one pixel of x, per image: h for a total variation, h² of a volume."""
+        slope = pixel_size(problem) ** (len(problem.A.in_shape) - 1)
+        return torch.full(problem.batch, slope, dtype=real_dtype(x), device=x.device)
 
     def bounds(self, x: Tensor) -> tuple[float | None, float | None]:
         """Lower and upper bound of these images."""
@@ -160,25 +163,37 @@ class Variational(Reconstructor):
 
 
 def is_scan(problem: Problem) -> bool:
-    """A*A is nearly shift-invariant."""
-    return isinstance(problem.A, XRay)
+    """A*A is nearly shift-invariant; for cones it is not, and a filter gains nothing over a number."""
+    return isinstance(problem.A, XRay) and isinstance(problem.A.geometry, PlanarGeometry)
+
+
+def _on_a_circle(geometry: Geometry) -> bool:
+    helix = isinstance(geometry, ConeBeam) and geometry.pitch != 0
+    return isinstance(geometry, PlanarGeometry | ParallelBeam3D | ConeBeam) and not helix
 
 
 def start(problem: Problem) -> Tensor:
-    """A filtered back projection for a 2-D X-ray transform, else a few steps of CGLS from zero."""
+    """A filtered back projection for X-rays on a circle, else a few steps of CGLS from zero."""
     A: LinearOperator = problem.A
     y = problem.linear
     if isinstance(A, Emission):
         y = A.corrected(y)
         A = A.xray
-    if isinstance(A, XRay) and isinstance(A.geometry, PlanarGeometry):
+    if isinstance(A, XRay) and _on_a_circle(A.geometry):
         return fbp(A, y)
     return run(cgls(A, y, torch.zeros_like(A.adjoint(y))), 3)
 
 
 def pixel_size(problem: Problem) -> float:
-    """[mm], 1 for an A without a geometry."""
-    return float(getattr(getattr(problem.A, "geometry", None), "pixel_size", 1.0))
+    """[mm], of a volume the geometric mean of a voxel's sides; 1 for an A without a geometry."""
+    return math.prod(spacing(problem)) ** (1 / len(problem.A.in_shape))
+
+
+def spacing(problem: Problem) -> tuple[float, ...]:
+    """Distance of neighbours along every axis of the image [mm], 1 for an A without a geometry."""
+    geometry = getattr(problem.A, "geometry", None)
+    ones = (1.0,) * len(problem.A.in_shape)
+    return tuple(getattr(geometry, "spacing", ones))
 
 
 def is_gaussian(d: Functional) -> bool:

@@ -15,7 +15,7 @@ from priors.base import Step
 from ..fidelity import Likelihood
 from ..problem import Problem
 from ..solvers import Iterate, pdhg
-from .base import Variational, Weight, pixel_size
+from .base import Variational, Weight, pixel_size, spacing
 
 
 class TotalGeneralisedVariation(Variational):
@@ -46,12 +46,14 @@ class TotalGeneralisedVariation(Variational):
 
     def iterates(self, problem: Problem, d: Functional, weight: Tensor, x: Tensor) -> Iterator[Iterate]:
         shape, h = problem.A.in_shape, pixel_size(problem)
+        sides = tuple(side / h for side in spacing(problem))  # the field is kept as slope per h
+        area = h ** (len(shape) - 1)
         length = L21(-1 - len(shape), 1 + len(shape))
         bounds = self.constraint(problem, x)
         terms = [
             (d, problem.A @ First(shape)),
-            ((weight * h) * length, Slope(shape)),
-            ((weight * self.beta) * length, Strain(shape)),
+            ((weight * area) * length, Slope(shape, sides)),
+            ((weight * self.beta * area / h) * length, Strain(shape, sides)),
         ]
         field = x.new_zeros(*problem.batch, len(shape), *shape)
         together = torch.cat([x.unsqueeze(-1 - len(shape)), field], -1 - len(shape))

@@ -15,7 +15,7 @@ from ..problem import Problem
 from ..solvers import Iterate, os_sqs
 from ..solvers.sqs import Curvature
 from ..subsets import interleaved, subset_of, views_of
-from .base import Variational, Weight, pixel_size
+from .base import Variational, Weight, spacing
 
 
 class OSSQS(Variational):
@@ -63,7 +63,7 @@ class OSSQS(Variational):
 
     def penalty(self, problem: Problem, weight: Tensor) -> Functional:
         """λ E, smooth, with `curvatures` or a finite `lipschitz`."""
-        return HuberTV(problem.A.in_shape, pixel_size(problem), self.delta, weight)
+        return HuberTV(problem.A.in_shape, spacing(problem), self.delta, weight)
 
     def iterates(self, problem: Problem, d: Functional, weight: Tensor, x: Tensor) -> Iterator[Iterate]:
         A = problem.A

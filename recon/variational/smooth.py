@@ -17,7 +17,7 @@ from ..fidelity import Likelihood
 from ..problem import Problem
 from ..solvers import Iterate, cg, fista, lbfgs
 from ..solvers.terms import MARGIN
-from .base import Variational, Weight, bend, is_gaussian, pixel_size
+from .base import Variational, Weight, bend, is_gaussian, spacing
 
 
 class HuberTotalVariation(Variational):
@@ -49,13 +49,16 @@ class HuberTotalVariation(Variational):
         self.delta, self.solver = delta, solver
 
     def iterates(self, problem: Problem, d: Functional, weight: Tensor, x: Tensor) -> Iterator[Iterate]:
-        A, h = problem.A, pixel_size(problem)
+        A, h = problem.A, spacing(problem)
         prior = HuberTV(A.in_shape, h, self.delta, weight)
         if self.solver == "lbfgs" or (self.solver is None and not is_gaussian(d)):
             return lbfgs(d @ A + prior, x, *self.bounds(x))
         if not is_gaussian(d):
             raise ValueError(f"HuberTotalVariation solver='fista' needs a Gaussian likelihood, got {d!r}")
-        L = bend(d, problem) * (MARGIN * A.norm()) ** 2 + weight * h**2 * prior.A.norm() ** 2 / self.delta
+        L = (
+            bend(d, problem) * (MARGIN * A.norm()) ** 2
+            + weight * math.prod(h) * prior.A.norm() ** 2 / self.delta
+        )
         return fista(d @ A + prior, self.constraint(problem, x), L, x)
 
     @classmethod
@@ -98,14 +101,15 @@ class Tikhonov(Variational):
         return torch.where(slope > 0, slope, 1.0)
 
     def _penalise(self, problem: Problem, x: Tensor) -> Tensor:
-        """∇E(x) = h² x or h² ∇*∇x."""
-        h = pixel_size(problem)
+        """∇E(x) = h² x or h² ∇*∇x, h² a pixel's area or a voxel's volume."""
+        h = spacing(problem)
         if self.penalty == "identity":
-            return h**2 * x
-        return h**2 * Gradient(problem.A.in_shape, spacing=h).gram(x)
+            return math.prod(h) * x
+        return math.prod(h) * Gradient(problem.A.in_shape, spacing=h).gram(x)
 
     def iterates(self, problem: Problem, d: Functional, weight: Tensor, x: Tensor) -> Iterator[Iterate]:
-        A, h, n = problem.A, pixel_size(problem), len(problem.A.in_shape)
+        A, h, n = problem.A, spacing(problem), len(problem.A.in_shape)
+        cell = math.prod(h)
         constraint, gaussian = self.constraint(problem, x), is_gaussian(d)
         if constraint is None and gaussian:
             data_slope = A.adjoint(d.grad(torch.zeros_like(problem.linear)))
@@ -115,11 +119,11 @@ class Tikhonov(Variational):
                 return A.adjoint(bend) + spread(weight, n) * self._penalise(problem, v)
 
             return cg(normal, -data_slope, x, ndim=n)
-        energy: Functional = (weight * h**2) * SquaredL2(ndim=n)
-        bound = weight * h**2
+        energy: Functional = (weight * cell) * SquaredL2(ndim=n)
+        bound = weight * cell
         if self.penalty == "gradient":
             slopes = Gradient(A.in_shape, spacing=h)
-            energy = (weight * h**2) * SquaredL2(ndim=n + 1) @ slopes
+            energy = (weight * cell) * SquaredL2(ndim=n + 1) @ slopes
             bound = bound * slopes.norm() ** 2
         if not gaussian:
             return lbfgs(d @ A + energy, x, *self.bounds(x))

@@ -12,7 +12,7 @@ from priors import TV, Functional
 from ..fidelity import Likelihood
 from ..problem import Problem
 from ..solvers import Iterate, pdhg
-from .base import Variational, Weight, is_scan, pixel_size
+from .base import Variational, Weight, is_scan, spacing
 
 
 class TotalVariation(Variational):
@@ -38,7 +38,7 @@ class TotalVariation(Variational):
         self.isotropic = isotropic
 
     def iterates(self, problem: Problem, d: Functional, weight: Tensor, x: Tensor) -> Iterator[Iterate]:
-        prior = TV(problem.A.in_shape, pixel_size(problem), self.isotropic, weight)
+        prior = TV(problem.A.in_shape, spacing(problem), self.isotropic, weight)
         return pdhg([d @ problem.A, prior], self.constraint(problem, x), x, circulant=is_scan(problem))
 
     @classmethod

@@ -62,9 +62,7 @@ def test_which_scans_it_has():
     tilted = f.v + 0.2 * f.u
     vectors = ConeVectors(cone.volume_shape, 1.0, cone.detector_shape, f.source, f.centre, f.u, tilted)
     assert not triton_joseph.supports(vectors)
-    with pytest.raises(
-        ValueError, match="'triton' cannot do this ConeVectors: it needs detector columns"
-    ):
+    with pytest.raises(ValueError, match="'triton' cannot do this ConeVectors: it needs detector columns"):
         XRay(vectors, "triton")(torch.zeros(3, 4, 5))
     upright = ConeVectors(cone.volume_shape, 1.0, cone.detector_shape, f.source, f.centre, f.u, f.v)
     x = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

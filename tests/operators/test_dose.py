@@ -1,6 +1,7 @@
 """Photons per ray against solid angles, FBP noise against its matrix and draws, I₀ back from noise."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -88,6 +89,17 @@ def test_vectors_are_their_cone(detector):
     vectors = ConeVectors(*grids, f.source, f.centre, f.u, f.v, f.radius)
     expected = photons_per_ray(scan, 50.0, bowtie=bowtie).expand(6, 5, 7)
     torch.testing.assert_close(photons_per_ray(vectors, 50.0, bowtie=bowtie), expected)
+
+
+def test_every_turn_of_a_helix_has_the_mas_of_a_rotation():
+    angles = [2 * math.pi * k / 20 for k in range(50)]
+    helix = ConeBeam((4, 8, 8), 1.0, angles, (3, 9), 2.0, 100.0, 200.0, pitch=3.0)
+    circle = replace(helix, angles=tuple(angles[:20]), pitch=0.0)
+    i0 = photons_per_ray(circle, 10.0)
+    torch.testing.assert_close(photons_per_ray(helix, 10.0), i0, rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        photons_per_ray(helix, 10.0, views_per_rotation=40), i0 / 2, rtol=1e-12, atol=0
+    )
 
 
 def test_photons_are_proportional():
@@ -333,3 +345,9 @@ def test_other_rules_where_counts_are_many():
     plain = sigma_hu_water(WATER, LowDose(1e5))
     assert sigma_hu_water(WATER, LowDose(1e5, starvation="trimmed-mean")) == plain
     assert np.isclose(i0_for_sigma(WATER, plain, LowDose(2e5, starvation="neighbour")), 1e5)
+
+
+def test_a_cylinder_does_not_reach_the_source():
+    with pytest.raises(ValueError, match=r"a cylinder of 1200 reaches the source at 595 mm"):
+        fan = FanBeam((8, 8), 1.0, TURN, 21, 3.0, 595.0, 900.0)
+        sigma_hu_water(fan, LowDose(1e5), diameter=1200.0)

@@ -86,7 +86,7 @@ def test_an_operator_keeps_our_layout(geometry):
     x = torch.randn(2, *A.in_shape, generator=torch.Generator().manual_seed(0))
     assert torch.equal(A(x), operator.A(x))
     check(A, dtypes=(torch.float32,))
-    with pytest.raises(ValueError, match="computes in float32, got torch.float64"):
+    with pytest.raises(ValueError, match=r"computes in float32, got torch\.float64"):
         A(x.double())
 
 

@@ -10,8 +10,8 @@ import torch
 
 from operators import ConeBeam, ConeVectors, FanBeam, ParallelBeam, ParallelBeam3D, ParallelVectors, XRay
 from operators.backends import joseph, joseph3d, oblique, stacked
-from operators.backends.columns import column_table
 from operators.backends.lanes import by_symmetry
+from operators.backends.upright import upright_table
 from operators.testing import check
 from recon.data.ellipsoids import off_centre_solids
 
@@ -161,7 +161,7 @@ def test_every_way_gives_what_rays_by_themselves_give(geometry, dtype, tolerance
         oblique.backproject(data.numpy(), volume.numpy(), geometry)
     curved = isinstance(geometry, ConeBeam) and geometry.detector == "arc"
     A, by_vectors = XRay(geometry), XRay(vectors(geometry, radius=60.0 if curved else None))
-    assert column_table(geometry) is not None
+    assert upright_table(geometry) is not None
     for batch in (1, 9):
         for operator in (A, by_vectors):
             error = (operator(x[:batch]) - expected[:batch]).abs().max()
@@ -190,6 +190,7 @@ def test_threads_do_not_change_a_bit(monkeypatch, geometry):
     x = torch.randn(1, *geometry.in_shape, generator=generator())
     y = torch.randn(1, *geometry.out_shape, generator=generator())
     results = []
+    monkeypatch.setattr(joseph3d, "_SERIAL", 0)
     for threads in (1, 2, 3):
         for module in (joseph3d, oblique):
             monkeypatch.setattr(module, "available", lambda threads=threads: threads)
@@ -221,7 +222,7 @@ def test_subsets_of_views():
 def test_a_source_beside_the_volume_near_its_plane():
     """Rays that climb more than a slice a line, and those that leave by the top."""
     cone = ConeBeam((8, 6, 6), 1.0, turn(5), (20, 9), 2.0, 5.0, 12.0)
-    assert column_table(cone) is None
+    assert upright_table(cone) is None
     check(XRay(cone))
     x = torch.ones(cone.in_shape, dtype=torch.float64)
     y = XRay(cone)(x)

@@ -244,3 +244,21 @@ def test_a_model_of_ones_own_needs_two_methods():
     y = noise(torch.zeros(3, 20, 30), seed=1)
     assert y.abs().max() <= 0.5 and torch.equal(noise.linearise(y), y)
     assert repr(noise) == "Uniform()" and noise.config() == {}
+
+
+def test_parameters_that_do_not_fit_the_data():
+    y = torch.ones(6, 7)
+    for noise in (
+        LowDose(torch.ones(4)),
+        LowDose(10.0, background=torch.ones(5, 1, 1)),
+        Poisson(torch.ones(6)),
+    ):
+        with pytest.raises(ValueError, match=r"does not broadcast to data of shape \(6, 7\)"):
+            noise(y)
+        with pytest.raises(ValueError, match=r"does not broadcast to data of shape \(6, 7\)"):
+            noise.check(y)
+
+
+def test_hounsfield_units_are_no_line_integrals():
+    with pytest.raises(ValueError, match=r"clean: expected line integrals .*, got -1000; HU are not"):
+        LowDose(1e4)(torch.full((3, 4), -1000.0))

@@ -125,7 +125,7 @@ def test_working_memory_stays_below_what_was_allowed(tmp_path):
     command = [sys.executable, "-c", MEASURE, str(tmp_path), str(memory)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
-    used, data_bytes, volume_bytes = map(int, done.stdout.split())
+    used, _, volume_bytes = map(int, done.stdout.split())
     assert 0 < used <= memory
     assert memory < 0.7 * volume_bytes
 

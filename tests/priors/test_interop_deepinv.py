@@ -63,7 +63,7 @@ def test_their_total_variation_in_our_solver_is_ours():
     truth[3:8, 4:9] = 1.0
     b = A(truth) + 0.1 * random(*A.out_shape)
     start, f = torch.zeros_like(truth), SquaredL2(b) @ A
-    theirs = 0.5 * from_deepinv_prior(deepinv.optim.TVPrior(n_it_max=150))
+    theirs = 0.5 * from_deepinv_prior(deepinv.optim.TVPrior(n_it_max=80))
     L = 1.05 * A.norm() ** 2
     x = run(fista(f, theirs, L, start), 60)
     ours = run(pdhg([f, TV((12, 12), weight=0.5)], None, start), 2000, 1e-7)

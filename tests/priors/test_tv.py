@@ -18,12 +18,14 @@ MAKERS = {
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-@pytest.mark.parametrize("shape", [(1, 1), (1, 6), (7, 1), (17, 33), (150, 131)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 6), (7, 1), (17, 33), (150, 131), (4, 5, 6), (1, 7, 1), (20, 30, 40)]
+)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-13)])
 def test_fused_dual_step_and_divergence_are_the_plain_ones(kind, shape, dtype, tolerance):
     g = torch.Generator().manual_seed(0)
     for batch in ((), (3,), (2, 1), (0,)):
-        p = torch.randn(*batch, 2, *shape, generator=g, dtype=dtype)
+        p = torch.randn(*batch, len(shape), *shape, generator=g, dtype=dtype)
         x = torch.randn(*batch, *shape, generator=g, dtype=dtype)
         per_image = torch.rand(batch, generator=g, dtype=dtype) + 0.5
         for weight, sigma in ((0.8, 0.3), (per_image, 0.3), (0.8, per_image), (per_image, per_image)):
@@ -32,7 +34,7 @@ def test_fused_dual_step_and_divergence_are_the_plain_ones(kind, shape, dtype, t
             assert fused.shape == p.shape and fused.dtype == dtype
             torch.testing.assert_close(fused, plain, rtol=tolerance, atol=tolerance)
         back = f.A.adjoint(p)
-        plain = super(type(f.A), f.A)._adjoint(p.reshape(-1, 2, *shape)).reshape(x.shape)
+        plain = super(type(f.A), f.A)._adjoint(p.reshape(-1, len(shape), *shape)).reshape(x.shape)
         torch.testing.assert_close(back, plain, rtol=10 * tolerance, atol=10 * tolerance)
 
 

@@ -155,6 +155,27 @@ def test_a_volume_and_a_batch(tmp_path):
     assert read_series(tmp_path / "b")[0].hu.shape == (3, N, N)
 
 
+def test_volumes_of_one_folder_are_series_of_their_own(tmp_path):
+    geometry = ParallelBeam3D((3, N, N), 4.0, [math.pi * k / 30 for k in range(30)], (3, 30), 4.0)
+    noise = Gaussian(1e-3, data_ndim=3)
+    for name, radius in (("first", 20.0), ("second", 30.0)):
+        y = XRay(geometry)(torch.stack([water(radius)] * 3))
+        save_projections(Problem(XRay(geometry), y, noise), tmp_path / f"in/{name}.npz")
+    done = reconstruct(tmp_path / "in", tmp_path / "out", "--mu-water", "0.02")
+    assert done.exit_code == 0 and "kept" not in done.output, done.output
+    size = {s.description: (s.hu > -500).sum() for s in read_series(tmp_path / "out")}
+    # radii of 30 and 20 mm; a tenth for the pixels of the edge
+    assert len(size) == 2 and float(size["fbp, second"] / size["fbp, first"]) == pytest.approx(2.25, rel=0.1)
+
+
+def test_two_files_of_one_slice(tmp_path):
+    A, noise = XRay(GEOMETRY), LowDose(1e5)
+    for name in "ab":
+        save_projections(Problem(A, noise(A(water())), noise), tmp_path / f"in/{name}.npz", {"slice": 4})
+    done = reconstruct(tmp_path / "in", tmp_path / "out")
+    assert done.exit_code == 2 and "a.npz" in done.output and "b.npz are both slice 5" in done.output
+
+
 def test_a_laboratory_scan(tmp_path):
     from scipy.io import savemat
 

@@ -25,6 +25,17 @@ def test_the_phantom_holds_its_discs():
     assert len(low_contrast_phantom(())) == 1
 
 
+def test_a_soft_rim_falls_from_water_to_air_and_keeps_the_area():
+    soft = low_contrast_phantom((), rim=16.0).rasterise((232, 232), 1.0, 8) / MU_WATER
+    sharp = low_contrast_phantom(()).rasterise((232, 232), 1.0, 8) / MU_WATER
+    # area of a linear fall differs by π rim²/12
+    assert float(soft.sum() - sharp.sum()) == pytest.approx(math.pi * 16**2 / 12, rel=0.05)
+    row = soft[115, 116:]
+    assert float(row[:91].min()) == pytest.approx(1) and float(row[109:].max()) == 0
+    # a step of 1/32 each half millimetre
+    assert float(row.diff().abs().max()) == pytest.approx(1 / 16, rel=0.3)
+
+
 def test_places_on_the_pixels():
     for size in (160, 161):
         for x, y in ring(8, 40.0, pixel_size=1.376, even=size % 2 == 0):
@@ -76,6 +87,7 @@ def test_one_seed_one_texture(background):
     [
         (lambda: low_contrast_phantom([(3.0, 14.0, (99.0, 0.0))]), "leaves the cylinder"),
         (lambda: low_contrast_phantom(mu_water=0.0), "mu_water"),
+        (lambda: low_contrast_phantom(rim=-1.0), "rim"),
         (lambda: power_law_background((8, 8), 1.0, sigma=-1.0), "sigma"),
         (lambda: lumpy_background((8, 8), 1.0, density=0.0), "density"),
         (lambda: lumpy_background((8, 8), 1.0, seed=[1, 2], count=3), "one per image"),

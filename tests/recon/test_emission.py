@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from operators import Emission, Gaussian, ParallelBeam, Poisson, XRay
+from operators import Emission, Gaussian, ParallelBeam, ParallelBeam3D, Poisson, XRay
 from operators.tensors import total
 from recon import FBP, MLEM, OSEM, EmissionFBP, Problem, TotalVariation
 from recon.emission import smoothed
@@ -53,6 +53,17 @@ def test_stops_at_the_noise(Method, scan):
     assert (chi2 <= 1).all() and (chi2 > 0.8).all()
     early = Method(most=1)(problem)
     assert (poisson(problem).pearson(problem.A(early)).square().mean((1, 2)) > chi2).all()
+
+
+def test_the_filter_is_as_wide_along_every_axis_of_a_volume():
+    geometry = ParallelBeam3D((7, 15, 13), (4.0, 2.0, 1.5), (0.0, 1.0), (7, 30), (4.0, 1.0))
+    A = Emission(XRay(geometry))
+    point = torch.zeros(A.in_shape, dtype=torch.float64)
+    point[3, 7, 6] = 1.0
+    noise = Poisson(scale=100.0, data_ndim=3)
+    problem = Problem(A, noise.expected(A(point)), noise)
+    sharp, blurred = (MLEM(iterations=3, fwhm=w)(problem) for w in (0.0, 6.0))
+    torch.testing.assert_close(blurred, smoothed(sharp, [1.5, 3.0, 4.0], 3))
 
 
 def test_mlem_is_its_solver_from_a_uniform_image_of_the_right_counts(scan):

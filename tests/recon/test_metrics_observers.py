@@ -135,7 +135,7 @@ def test_laguerre_gauss_channels_are_orthonormal_and_span_a_gaussian():
     a, h = 12.0, 0.4
     u = laguerre_gauss((201, 201), h, a, count=6).flatten(1)
     torch.testing.assert_close(u @ u.T * h**2, torch.eye(6).double(), rtol=0, atol=1e-6)
-    # the first channel is exp(−πr²/a²), so a Gaussian of σ = a/√(2π) lies in it, one of another σ nearly in six
+    # the first channel is exp(−πr²/a²): a Gaussian of σ = a/√(2π) lies in it, one of another σ nearly in six
     r = distances((201, 201), h)
     for sigma, missing in ((a / math.sqrt(2 * math.pi), 1e-6), (0.7 * a / math.sqrt(2 * math.pi), 1e-4)):
         s = torch.exp(-(r**2) / (2 * sigma**2)).flatten()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from operators import Gaussian, Identity, LowDose
+from operators import Gaussian, Identity, LowDose, ParallelBeam3D, Transmission, XRay
 from recon.problem import Problem
 
 A = Identity((2, 3))
@@ -36,3 +36,17 @@ def test_a_problem_is_frozen():
     problem = Problem(A, torch.ones(2, 3), Gaussian(sigma=1.0))
     with pytest.raises(AttributeError):
         problem.y = torch.zeros(2, 3)
+
+
+def test_noise_of_other_dimensions():
+    A = XRay(ParallelBeam3D((2, 4, 4), 1.0, (0.0, 1.0), (2, 6), 1.0))
+    with pytest.raises(
+        ValueError, match=r"Problem noise: .* 3 dimensions, .* say Gaussian\(…, data_ndim=3\)"
+    ):
+        Problem(A, torch.zeros(A.out_shape), Gaussian(0.1))
+
+
+def test_a_nonlinear_model():
+    A = Transmission(Identity((2, 3)))
+    with pytest.raises(ValueError, match="Problem A: expected a linear operator"):
+        Problem(A, torch.ones(2, 3), Gaussian(0.1))

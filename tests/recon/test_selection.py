@@ -9,9 +9,9 @@ from operators import Fourier, Gaussian, Identity, LowDose, ParallelBeam, Poisso
 from recon import PWLSHuber, PWLSTotalVariation, Tikhonov, TotalVariation, WaveletReconstruction
 from recon.fidelity import LeastSquares, unweighted
 from recon.problem import Problem
-from recon.selection import GCV, SURE, Discrepancy, Trial, Whiteness, criterion, least
+from recon.selection import GCV, SURE, Discrepancy, RobustDiscrepancy, Trial, Whiteness, criterion, least
 
-NAMES = ["discrepancy", "gcv", "sure", "whiteness"]
+NAMES = ["discrepancy", "robust-discrepancy", "gcv", "sure", "whiteness"]
 
 
 def shrinking(sigma, n=(20, 30), seed=0):
@@ -122,7 +122,8 @@ def problem():
 
 
 CHOICES = [
-    *((Method, name) for Method in (TotalVariation, PWLSTotalVariation) for name in NAMES),
+    *((Method, name) for Method in (TotalVariation, PWLSTotalVariation) for name in NAMES if name[0] != "r"),
+    (PWLSTotalVariation, "robust-discrepancy"),
     (PWLSHuber, "sure"),
 ]
 
@@ -141,7 +142,7 @@ def test_every_criterion_is_near_the_best_weight(Method, name, problem):
     factors = (0.03, 0.2, 5, 30)
     tried = torch.stack([error(Method(found.weight * f, 60, 1e-4)(problem)) for f in factors])
     # the discrepancy smooths too much, the best weight is up to five times less: errors of up to 1.6 times
-    assert (error(found.x) < (1.8 if name == "discrepancy" else 1.3) * tried.amin(0)).all()
+    assert (error(found.x) < (1.8 if "discrepancy" in name else 1.3) * tried.amin(0)).all()
     assert (error(found.x) < 0.7 * tried.amax(0)).all()
 
 
@@ -176,6 +177,20 @@ def test_the_discrepancy_of_a_target_leaves_room_for_the_model(problem):
         found = PWLSTotalVariation(weight=Discrepancy(target=target)).solve(problem)
         assert (found.score / target - 1).abs().max() < 0.06
     assert found.criterion == "discrepancy"
+
+
+def test_the_robust_discrepancy_is_one_for_noise_and_forgets_a_few_bad_rays():
+    trial, truth, _ = shrinking(0.5, n=(200, 200))
+    rule = RobustDiscrepancy()
+    # the median of m squares of normals has an error of 1.17/√m, relative, times two for the square
+    assert (rule.misfit(trial, truth) - 1).abs().max() < 4 * 2.4 / 200
+    bad = truth.clone()
+    bad[:, :10] += 100
+    assert (rule.misfit(trial, bad) - 1).abs().max() < 0.2
+    assert (trial.misfit(bad) > 100).all()
+    noise = torch.randn(300, 300, generator=torch.Generator().manual_seed(0), dtype=torch.complex128)
+    both = Trial(LeastSquares(noise, 0.5**0.5), trial.predict, trial.solve, (300, 300))
+    assert rule.misfit(both, torch.zeros_like(noise)).item() == pytest.approx(1.0, abs=0.02)
 
 
 @pytest.mark.parametrize("likelihood", ["poisson", "shifted-poisson", "matching"])

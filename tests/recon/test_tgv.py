@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from operators import Gaussian, Identity, ParallelBeam, XRay
+from operators import Gaussian, Identity, ParallelBeam, ParallelBeam3D, XRay
 from operators.strain import Slope, Strain
 from recon import Problem, TotalGeneralisedVariation, TotalVariation
 
@@ -76,3 +76,20 @@ def test_as_a_ct_method_without_the_truth():
 def test_bad_beta():
     with pytest.raises(ValueError, match=r"beta \[mm\]: expected a positive number, got 0"):
         TotalGeneralisedVariation(beta=0)
+
+
+def cube(size: float) -> Problem:
+    """A noisy ramp on voxels of `size` mm."""
+    A = XRay(ParallelBeam3D((4, 6, 6), size, (0.0, 0.5, 1.0, 1.6, 2.1, 2.7), (4, 9), size))
+    x = torch.arange(6, dtype=torch.float64).expand(A.in_shape) * 0.02
+    generator = torch.Generator().manual_seed(2)
+    y = A(x) + 0.05 * size * torch.randn(A.out_shape, generator=generator, dtype=torch.float64)
+    return Problem(A, y, Gaussian(0.05 * size, data_ndim=3))
+
+
+def test_the_weight_keeps_its_meaning_over_voxel_sizes():
+    """Twice as large, line integrals and noise as well: TV's integral is 4 times, the strain's twice."""
+    options = {"iterations": 1500, "tolerance": 1e-7, "positive": False}
+    small = TotalGeneralisedVariation(8.0, beta=1.5, **options)(cube(1.0))
+    large = TotalGeneralisedVariation(2.0, beta=3.0, **options)(cube(2.0))
+    torch.testing.assert_close(small, large, rtol=0, atol=1e-4)

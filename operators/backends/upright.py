@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class ColumnTable:
+class UprightTable:
     """The detector columns of a scan, each array (views, columns).
 
     start, slope, weight, transposed, first, last : as in `RayTable`, weight for a ray that stays in the plane
@@ -43,7 +43,7 @@ class ColumnTable:
 
 
 @lru_cache(maxsize=4)
-def column_table(geometry: VolumeGeometry) -> ColumnTable | None:
+def upright_table(geometry: VolumeGeometry) -> UprightTable | None:
     """The table of `geometry`, or None where it is not upright, or a ray climbs more than a slice a line."""
     frames, (rows, columns) = geometry.frames(), geometry.detector_grid
     level = [frames.u[:, 2], frames.v[:, 0], frames.v[:, 1]] + (
@@ -86,7 +86,7 @@ def column_table(geometry: VolumeGeometry) -> ColumnTable | None:
     steepest = np.maximum(np.abs(climb[1]), np.abs(climb[1] + (rows - 1) * climb[3]))
     if (steepest > 1).any():
         return None
-    return ColumnTable(
+    return UprightTable(
         start, slope, np.abs(step), transposed, first, last, np.stack(climb, -1), np.stack(away, -1)
     )
 
