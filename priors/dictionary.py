@@ -28,9 +28,9 @@ class PatchDictionary(Functional):
     are chosen; in between it is quadratic. All pixels are covered, the interior (p/s)² times, which the
     factor evens out; v [mm²] of a pixel makes E an integral.
 
-    dictionary : D, (p², atoms) columns of length 1 and mean 0; see `learn_dictionary`
+    dictionary : D, (p², atoms), columns of length 1 and mean 0; see `learn_dictionary`
     sparsity   : atoms a patch, at most
-    tolerance  : a patch has enough atoms when the root mean square of what is left is at most this, unit of x;
+    tolerance  : a patch has enough atoms when the root mean square of what is left is at most this [x];
                  a number or one per image
     stride     : s, every s-th patch along both axes
     volume     : v

@@ -7,6 +7,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,8 +15,6 @@ from torch import Tensor
 from operators.tensors import total
 
 from .base import Functional
-
-Index = tuple[slice, ...]
 
 
 class MarkovRandomField(Functional):
@@ -103,14 +102,14 @@ class MarkovRandomField(Functional):
             (o, math.hypot(*(s * h for s, h in zip(o, self.pixel_size, strict=True))), share) for o in half
         ]
 
-    def _pairs(self, x: Tensor) -> Iterator[tuple[tuple, tuple, float, float]]:
+    def _pairs(self, x: Tensor) -> Iterator[tuple[Any, Any, float, float]]:
         if x.is_complex():
             raise ValueError(f"{type(self).__name__} expects a real image, got {x.dtype}")
         if tuple(x.shape[-self.ndim :]) != self.shape:
             raise ValueError(f"{self!r} expects images (*batch, *{self.shape}), got {tuple(x.shape)}")
         for offset, distance, share in self._directions:
             here, there = overlap(offset)
-            yield (..., *here), (..., *there), distance, share
+            yield here, there, distance, share
 
     def __repr__(self) -> str:
         options = f"delta={self.delta}, diagonals={self.diagonals}"
@@ -221,8 +220,8 @@ class QGGMRF(MarkovRandomField):
         ]
 
 
-def overlap(offset: Sequence[int]) -> tuple[Index, Index]:
-    """Slices of all pixels i, and of i + offset, for which both are in the image."""
-    here = tuple(slice(max(-o, 0), -o if o > 0 else None) for o in offset)
-    there = tuple(slice(max(o, 0), o if o < 0 else None) for o in offset)
+def overlap(offset: Sequence[int]) -> tuple[Any, Any]:
+    """Indices of all pixels i, and of i + offset, for which both are in the image."""
+    here = (..., *(slice(max(-o, 0), -o if o > 0 else None) for o in offset))
+    there = (..., *(slice(max(o, 0), o if o < 0 else None) for o in offset))
     return here, there

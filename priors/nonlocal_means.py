@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +43,7 @@ def non_local_means(
         raise ValueError(f"non_local_means expects a real image, got {x.dtype}")
     value, weight = x.clone(), torch.ones_like(x)
     for offset, w in similarities(x, sigma, strength, patch_radius, search_radius, ndim):
-        here, there = ((..., *part) for part in overlap(offset))
+        here, there = overlap(offset)
         value[here] += w * x[there]
         value[there] += w * x[here]
         weight[here] += w
@@ -72,7 +73,7 @@ def similarities(
     for offset in itertools.product(range(-search_radius, search_radius + 1), repeat=ndim):
         if offset <= (0,) * ndim or any(abs(o) >= n for o, n in zip(offset, shape, strict=True)):
             continue
-        here, there = ((..., *part) for part in overlap(offset))
+        here, there = overlap(offset)
         if ndim == 2 and fits(padded):
             taps = torch.tensor(window, dtype=x.dtype)
             d = patch_distance(padded.reshape(-1, *padded.shape[-2:]), taps, *offset)
@@ -118,21 +119,21 @@ class NonLocalQuadratic(Functional):
         sums = torch.ones_like(reference)
         for offset, w in found:
             for part in overlap(offset):
-                sums[(..., *part)] += w
+                sums[part] += w
         root = sums.rsqrt()
         weights = reference.new_zeros(
             *reference.shape[: reference.ndim - ndim], len(found), *reference.shape[reference.ndim - ndim :]
         )
         for k, (offset, w) in enumerate(found):
-            here, there = ((..., *part) for part in overlap(offset))
+            here, there = overlap(offset)
             weights.select(-1 - ndim, k)[here] = w * root[here] * root[there]
         self.register_buffer("weights", weights)
 
-    def _pairs(self, x: Tensor) -> Iterator[tuple[tuple, tuple, Tensor]]:
+    def _pairs(self, x: Tensor) -> Iterator[tuple[Any, Any, Tensor]]:
         if x.is_complex():
             raise ValueError(f"{type(self).__name__} expects a real image, got {x.dtype}")
         for k, offset in enumerate(self.offsets):
-            here, there = ((..., *part) for part in overlap(offset))
+            here, there = overlap(offset)
             yield here, there, self.volume * self.weights.select(-1 - self.ndim, k)[here]
 
     def forward(self, x: Tensor) -> Tensor:

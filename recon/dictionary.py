@@ -31,9 +31,9 @@ from .variational.ordered_subsets import restricted
 class DictionaryReconstruction(Variational):
     """min_{x,α} d(A x) + ½λ v (s/p)² Σ ‖P x − mean − D α‖², ‖α‖₀ ≤ sparsity, 0 ≤ x ≤ upper.
 
-    Xu et al., IEEE Trans. Med. Imaging 31 (2012), a dictionary learned beforehand; `priors.PatchDictionary`.
+    Xu et al., IEEE Trans. Med. Imaging 31 (2012), D learned beforehand; `priors.PatchDictionary`.
     Codes by orthogonal matching pursuit and a few passes of ordered subsets take turns. Not convex: it ends
-    where both stand still, from an FBP. D is given, or learned by `fit` from images, or of the very image as in
+    where both stand still, from an FBP. D is given, learned by `fit` from images, or of the very image as in
     DictionaryReconstruction(learn_dictionary(FBP()(problem)))(problem).
 
     dictionary   D, (p², atoms), as of `priors.dictionary.learn_dictionary`; None until `fit`
@@ -138,7 +138,7 @@ class DictionaryReconstruction(Variational):
         settings = {name: getattr(self, name) for name in _SETTINGS}
         if not isinstance(self.weight, float | int | str | None):
             raise ValueError(
-                f"DictionaryReconstruction.save: expected a weight of one number or a name, got {self.weight!r}"
+                f"DictionaryReconstruction.save: expected a weight of one number or name, got {self.weight!r}"
             )
         file = Path(path).with_suffix(".safetensors")
         D = self.dictionary.half() if half else self.dictionary

@@ -17,7 +17,6 @@ from .direct import FBP
 from .problem import Problem
 from .selection import least
 
-
 Denoise = Callable[[Tensor, Step], Tensor]
 """(image, strength) -> image"""
 

@@ -15,7 +15,7 @@ PIECE = 256  # patches of one piece of work
 
 
 def pursue(
-    projections: Array, gram: Array, energy: Array, sparsity: int, enough: float
+    projections: Array, gram: Array, energy: Array, sparsity: int, enough: Array
 ) -> tuple[Array, Array]:
     """Greedy codes of patches z: the atom most like the rest, then least squares over all chosen, repeated.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from priors import QGGMRF, FairMRF, Functional
@@ -11,7 +12,7 @@ from priors import QGGMRF, FairMRF, Functional
 from ..fidelity import Likelihood
 from ..problem import Problem
 from .base import Weight
-from .ordered_subsets import PWLSHuber
+from .ordered_subsets import OSSQS, PWLSHuber
 
 
 class PWLSQGGMRF(PWLSHuber):
@@ -44,13 +45,13 @@ class PWLSQGGMRF(PWLSHuber):
 
     def pull(self, problem: Problem, x: Tensor) -> Tensor:
         size = spacing(problem)
-        return super().pull(problem, x) * 0 + math.prod(size) / (sum(size) / len(size))
+        return torch.full_like(super().pull(problem, x), math.prod(size) / (sum(size) / len(size)))
 
     def penalty(self, problem: Problem, weight: Tensor) -> Functional:
         return weight * QGGMRF(problem.A.in_shape, spacing(problem), self.delta, self.q)
 
     @classmethod
-    def examples(cls) -> list[PWLSQGGMRF]:
+    def examples(cls) -> list[OSSQS]:
         """λ by whiteness, and given for counts, with an upper bound."""
         return [
             cls("whiteness", 10, subsets=2, c=1e-2),
@@ -84,7 +85,7 @@ class PWLSFair(PWLSQGGMRF):
         return weight * FairMRF(problem.A.in_shape, spacing(problem), self.delta)
 
     @classmethod
-    def examples(cls) -> list[PWLSQGGMRF]:
+    def examples(cls) -> list[OSSQS]:
         """With a given λ."""
         return [cls(5.0, 10, subsets=3, delta=1e-2)]
 

@@ -16,7 +16,7 @@ from ..problem import Problem
 from ..solvers.iterate import Callback
 from .base import Solution, Weight
 from .markov import spacing
-from .ordered_subsets import PWLSHuber
+from .ordered_subsets import OSSQS, PWLSHuber
 
 
 class PWLSNonLocalMeans(PWLSHuber):
@@ -48,6 +48,7 @@ class PWLSNonLocalMeans(PWLSHuber):
         _prior: Functional | None = None,
     ):
         super().__init__(weight, iterations, tolerance, positive, likelihood, subsets, upper=upper)
+        FBPNonLocalMeans(strength, patch_radius, search_radius)  # a wrong value is an error here already
         self.start = FBPNonLocalMeans(None, search_radius=search_radius)
         self.strength, self.patch_radius, self.search_radius = strength, patch_radius, search_radius
         self._prior = _prior
@@ -82,6 +83,6 @@ class PWLSNonLocalMeans(PWLSHuber):
         return weight * (self.graph(problem) if self._prior is None else self._prior)
 
     @classmethod
-    def examples(cls) -> list[PWLSNonLocalMeans]:
+    def examples(cls) -> list[OSSQS]:
         """λ by the discrepancy, and given."""
         return [cls(None, 10, subsets=2, search_radius=2), cls(5.0, 10, subsets=3, upper=1.0)]

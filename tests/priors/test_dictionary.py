@@ -1,4 +1,4 @@
-"""Dictionaries: pursuit by its definition, K-SVD on patches made from known atoms, patches and their adjoint."""
+"""Dictionaries: pursuit by its definition, K-SVD on patches of known atoms, patches and their adjoint."""
 
 import math
 
