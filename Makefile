@@ -18,14 +18,9 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 
 bench-quick: $(VENV)/.test
-	$(BIN)/python benchmarks/projector.py --quick
-	$(BIN)/python benchmarks/pdhg_tv.py --quick
-	$(BIN)/python benchmarks/ellipses_dival.py --quick
-	$(BIN)/python benchmarks/weight_transfer.py --quick
-	$(BIN)/python benchmarks/real_scans.py --quick
-	$(BIN)/python benchmarks/dose_insertion.py --quick
-	$(BIN)/python benchmarks/beam_hardening.py --quick
-	$(BIN)/python benchmarks/cuda.py --quick
+	for script in benchmarks/*.py; do \
+	  [ $$script = benchmarks/readme.py ] || { echo "== $$script"; $(BIN)/python $$script --quick || exit 1; }; \
+	done
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
