@@ -74,7 +74,8 @@ class PriorImageTV(Functional):
         if not 0 <= alpha <= 1:
             raise ValueError(f"PriorImageTV alpha: expected a number in [0, 1], got {alpha}")
         self.register_buffer("prior_image", prior_image)
-        self.alpha, self.tv = float(alpha), TV(prior_image.shape[-2:], pixel_size)
+        self.alpha, self.pixel_size = float(alpha), float(pixel_size)
+        self.tv = TV(prior_image.shape[-2:], pixel_size)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.alpha * self.tv(x - self.prior_image) + (1 - self.alpha) * self.tv(x)
@@ -85,11 +86,10 @@ class PriorImageTV(Functional):
     @property
     def terms(self) -> list[Composed]:
         """Functionals f @ ∇ that sum up to E."""
-        ny, nx = self.tv.shape
-        G = Gradient((ny, nx), self.tv.pixel_size)
+        G = Gradient(tuple(self.prior_image.shape[-2:]), self.pixel_size)
         found: list[Composed] = []
         if self.alpha > 0:
-            length = (self.alpha * self.tv.pixel_size**2) * L21()
+            length = (self.alpha * self.pixel_size**2) * L21()
             found.append(Composed(Shifted(length, G(self.prior_image)), G))
         if self.alpha < 1:
             found.append((1 - self.alpha) * self.tv)
