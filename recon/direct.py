@@ -17,8 +17,7 @@ class FBP(Reconstructor):
 
     For parallel and fan beams; of volumes the method of Feldkamp, Davis and Kress, and for helices fans
     rebinned slice by slice. See `operators.fbp` for what it does at uneven angles, on short scans and on
-    limited-angle ones, and `operators.fdk` and `operators.helical_fbp` for volumes. `FDK` is another name of
-    this class.
+    limited-angle ones, and `operators.fdk` and `operators.helical_fbp` for volumes, and `FDK`.
 
     Parameters
     ----------
@@ -55,7 +54,13 @@ class FBP(Reconstructor):
         return [cls(), cls("ram-lak"), cls("cosine", frequency_scaling=0.6, positive=False)]
 
 
-FDK = FBP
+class FDK(FBP):
+    """x = max(0, FDK of the post-log data): `FBP` by the name it has for cone beams (see `operators.fdk`)."""
+
+    @classmethod
+    def examples(cls) -> list[FBP]:
+        """As it comes."""
+        return [cls()]
 
 
 class Adjoint(Reconstructor):

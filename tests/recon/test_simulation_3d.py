@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from operators import ConeBeam, ConeVectors, Gaussian, LowDose, ParallelBeam, ParallelBeam3D, XRay, fdk
-from recon import CGLS, FBP, FDK, SIRT
+from recon import CGLS, FBP, FDK, METHODS, SIRT
 from recon.data import simulate, simulate_ellipsoids
 from recon.data import simulation as module
 from recon.data.ellipsoids import Ellipsoid, Ellipsoids
@@ -108,7 +108,7 @@ def test_methods_take_volumes(geometry, method):
 
 
 def test_fdk_is_a_name_of_fbp():
-    assert FDK is FBP
+    assert METHODS["fdk"] is FDK
     problem, _ = simulate(FINE, CONE, Gaussian(relative=0.01, data_ndim=3))
     raw = FBP("cosine", frequency_scaling=0.8, positive=False)(problem)
     assert torch.equal(raw, fdk(CONE, problem.linear, "cosine", 0.8))
