@@ -254,7 +254,8 @@ def equal_auc(study: Study, rows: list[dict], orders: dict, samples: int) -> lis
 
     Least squares of ln d_A = a(disc) + c(method) + β(method) ln(dose/middle) over discs, d_A = √2 Φ⁻¹(AUC),
     weighted by standard errors; cells with AUC outside [0.55, 0.99] are left out. Scans are resampled, the
-    same for all methods and discs.
+    same for all methods and discs. A share beyond the doses that were scanned, or of a method whose AUC does
+    not rise with dose, is the end of that range: at most, or at least, so much.
     """
     out, middle = [], study.photons[len(study.photons) // 2]
     for background in BACKGROUNDS:
@@ -293,7 +294,10 @@ def equal_auc(study: Study, rows: list[dict], orders: dict, samples: int) -> lis
             for j, name in enumerate(list(METHODS)[1:]):
                 offset = fits[:, len(discs) + j]
                 slopes = fits[:, len(discs) + len(METHODS) + j]
-                ratio = np.exp(-offset / slopes)
+                ends = study.photons[0] / middle, study.photons[-1] / middle
+                with np.errstate(divide="ignore"):
+                    share = np.where(slopes > 0, -offset / slopes, -np.sign(offset) * np.inf)
+                ratio = np.exp(np.clip(share, *np.log(ends)))
                 low, high = np.quantile(ratio[1:], [0.025, 0.975])
                 out.append(
                     {
@@ -303,7 +307,9 @@ def equal_auc(study: Study, rows: list[dict], orders: dict, samples: int) -> lis
                         "dose_ratio": round(float(ratio[0]), 4),
                         "low": round(float(low), 4),
                         "high": round(float(high), 4),
-                        "half_width_percent": round(50 * float(high - low) / float(ratio[0]), 1),
+                        "half_width_percent": round(50 * float(high - low) / float(ratio[0]), 1)
+                        if ends[0] < low and high < ends[1]
+                        else "beyond the doses",
                         "exponent": round(float(slopes[0]), 3),
                     }
                 )
@@ -320,6 +326,19 @@ def _resampled(orders: dict, background: str, row: dict, k: int, samples: int) -
         counts = random.multinomial(scans, np.full(scans, 1 / scans), samples)
         draws.append(np.repeat(counts, each, axis=1) / size)
     return np.clip(((draws[0] @ order) * draws[1]).sum(1), 0.5, 1 - 1e-4)
+
+
+def share(study: Study, row: dict) -> str:
+    """The share of the dose with its interval; ≤ and ≥ where the doses that were scanned end."""
+    ends = [photons / study.photons[len(study.photons) // 2] for photons in study.photons]
+
+    def shown(value: float) -> str:
+        mark = "≤ " if value <= 1.001 * ends[0] else "≥ " if value >= 0.999 * ends[-1] else ""
+        return f"{mark}{value:.2f}"
+
+    if row["low"] == row["high"]:
+        return shown(row["dose_ratio"])
+    return f"{shown(row['dose_ratio'])} [{shown(row['low'])}, {shown(row['high'])}]"
 
 
 def report(study: Study, rows: list[dict], ratios: list[dict]) -> str:
@@ -344,9 +363,7 @@ def report(study: Study, rows: list[dict], ratios: list[dict]) -> str:
                     for x in ratios
                     if (x["background"], x["method"], x["disc_mm"]) == (background, name, size)
                 ]
-                cells.append(
-                    f"{r[0]['dose_ratio']:.2f} [{r[0]['low']:.2f}, {r[0]['high']:.2f}]" if r else "—"
-                )
+                cells.append(share(study, r[0]) if r else "—")
             lines.append(f"| {background} | {METHODS[name]} | {' | '.join(cells)} |")
     lines += [
         "",
@@ -390,6 +407,8 @@ def draw(study: Study, rows: list[dict], ratios: list[dict], path: Path) -> None
             error = [[x["dose_ratio"] - x["low"]], [x["high"] - x["dose_ratio"]]]
             axes[i, 4].errorbar([j], [x["dose_ratio"]], error, marker="o", capsize=4, color=f"C{j + 1}")
         axes[i, 4].axhline(1, color="C0", lw=1)
+        axes[i, 4].axhline(study.photons[0] / study.photons[len(study.photons) // 2], color="0.6", ls=":")
+        axes[i, 4].set_ylim(0, None)
         axes[i, 4].set(title="dose for FBP's AUC / FBP's dose", xlim=(-0.6, 2.6))
         axes[i, 4].set_xticks(range(3), ["TV", "PWLS-TV", "PWLS-TV,\none λ"])
         axes[i, 4].grid(alpha=0.3)
