@@ -4,7 +4,8 @@
     python benchmarks/readme.py --demo results    # take the table of a `make demo` first
     python benchmarks/readme.py --check           # exit 1 if it is out of date
 
-A marker pair `<!-- begin NAME -->` … `<!-- end NAME -->` takes benchmarks/results/NAME.md.
+A marker pair `<!-- begin NAME -->` … `<!-- end NAME -->` takes benchmarks/results/NAME.md; `<!-- begin NAME
+"words" -->` only the paragraph that begins with these words, and the table after it.
 """
 
 import argparse
@@ -20,10 +21,15 @@ def filled(text: str) -> str:
     """`text` with every block replaced by its result file."""
 
     def block(match: re.Match[str]) -> str:
-        name = match["name"]
-        return f"<!-- begin {name} -->\n{(RESULTS / f'{name}.md').read_text().strip()}\n<!-- end {name} -->"
+        name, words = match["name"], match["words"]
+        found = (RESULTS / f"{name}.md").read_text().strip()
+        if words:
+            start = found.index(words)
+            found = "\n\n".join(found[start:].split("\n\n")[:2]).strip()
+        return f"{match['begin']}\n{found}\n<!-- end {name} -->"
 
-    return re.sub(r"<!-- begin (?P<name>[\w-]+) -->.*?<!-- end (?P=name) -->", block, text, flags=re.DOTALL)
+    pattern = r'(?P<begin><!-- begin (?P<name>[\w-]+)(?: "(?P<words>[^"]+)")? -->).*?<!-- end (?P=name) -->'
+    return re.sub(pattern, block, text, flags=re.DOTALL)
 
 
 def main() -> None:
