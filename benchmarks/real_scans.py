@@ -57,7 +57,7 @@ def tooth(data: Path) -> Scan:
     i0 = torch.from_numpy(flat.mean(0) / gain).expand_as(counts)
     bins = counts.shape[1]
     offset = (bins - 1) / 2 - float(raw["rotation_centre_px"])
-    geometry = ParallelBeam((400, 400), 1.0, np.deg2rad(raw["theta_deg"]), bins, 1.0, offset=offset)
+    geometry = ParallelBeam((320, 320), 1.0, np.deg2rad(raw["theta_deg"]), bins, 1.0, offset=offset)
     note = f"gain {gain:.3f} counts a quantum from {len(flat)} flats, I₀ ≈ {float(i0.mean()):.3g}"
     return Scan("tooth", XRay(geometry), counts.float(), i0.float(), "1/bin", note)
 
@@ -81,8 +81,8 @@ def htc(data: Path) -> Scan:
     i0 = 1 / float((air[:, 1:] - air[:, :-1]).var() / 2)
     angles = np.deg2rad(raw["angles_deg_tb_90deg"])
     geometry = FanBeam(
-        (384, 384),
-        80 / 384,
+        (256, 256),
+        80 / 256,
         angles,
         int(raw["n_detectors"]),
         float(raw["detector_pixel_mm"]),
@@ -155,11 +155,11 @@ def fitted(scan: Scan, quick: bool) -> Iterator[Found]:
     x = filtered(scan, fit)
     yield "FBP", None, x, deviance(scan, x, choose), deviance(scan, x, score)
     train, start = problem(scan, fit), x
-    iterations = 40 if quick else 300
+    iterations = 40 if quick else 250
     for label, likelihood in LIKELIHOODS.items():
         centre = float(Fitted(start, likelihood=likelihood, iterations=60).solve(train).weight)
         tried = []
-        for factor in (0.5, 2) if quick else (0.1, 0.3, 1, 3, 10):
+        for factor in (0.5, 2) if quick else (0.1, 0.3, 1, 3, 10, 30):
             weight = torch.tensor(factor * centre)
             found = Fitted(start, weight, iterations, likelihood=likelihood, tolerance=1e-4).solve(train)
             tried.append((deviance(scan, found.x, choose), float(weight), found.x))
