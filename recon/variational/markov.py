@@ -11,7 +11,7 @@ from priors import QGGMRF, FairMRF, Functional
 
 from ..fidelity import Likelihood
 from ..problem import Problem
-from .base import Weight
+from .base import Weight, spacing
 from .ordered_subsets import OSSQS, PWLSHuber
 
 
@@ -88,10 +88,3 @@ class PWLSFair(PWLSQGGMRF):
     def examples(cls) -> list[OSSQS]:
         """With a given λ."""
         return [cls(5.0, 10, subsets=3, delta=1e-2)]
-
-
-def spacing(problem: Problem) -> tuple[float, ...]:
-    """Distance of neighbours along every axis of the image [mm], 1 for an A without a geometry."""
-    geometry = getattr(problem.A, "geometry", None)
-    size = getattr(geometry, "voxel_size", getattr(geometry, "pixel_size", 1.0))
-    return tuple(size) if isinstance(size, tuple | list) else (float(size),) * len(problem.A.in_shape)

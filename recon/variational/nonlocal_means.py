@@ -14,8 +14,7 @@ from ..fidelity import Likelihood
 from ..nonlocal_means import FBPNonLocalMeans, deviation
 from ..problem import Problem
 from ..solvers.iterate import Callback
-from .base import Solution, Weight
-from .markov import spacing
+from .base import Solution, Weight, spacing
 from .ordered_subsets import OSSQS, PWLSHuber
 
 
