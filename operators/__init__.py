@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from .polyenergetic import Polyenergetic as Polyenergetic
     from .rings import gain_errors as gain_errors
     from .rings import remove_rings as remove_rings
+    from .sense import Coils as Coils
+    from .sense import Sense as Sense
     from .simple import Identity as Identity
     from .simple import Mask as Mask
     from .simple import Select as Select
@@ -75,6 +77,7 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "Beam": "beam",
     "Bowtie": "dose",
+    "Coils": "sense",
     "ConeBeam": "volume",
     "ConeVectors": "vectors",
     "DetectorBlur": "detector",
@@ -98,6 +101,7 @@ _EXPORTS = {
     "Polyenergetic": "polyenergetic",
     "Scatter": "detector",
     "Select": "simple",
+    "Sense": "sense",
     "Spectrum": "spectrum",
     "Transmission": "simple",
     "Wavelet": "wavelet",

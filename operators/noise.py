@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -20,17 +21,22 @@ class Gaussian(NoiseModel):
 
     sigma     standard deviation, unit of the data; one number or one per image (*batch,)
     relative  σ = relative · mean|A x| of each image; fixed by `at(clean)`, which `simulate` does
+
+    mask      where something is measured, bool, broadcasts to the data of one image, as `Sense.sampled`;
+              elsewhere y = 0 and its variance is inf: these entries say nothing. None: everywhere
     """
 
-    fields = ("sigma", "relative")
+    fields = ("sigma", "relative", "mask")
     sigma: Value | None
     relative: float | None
+    mask: Tensor | None
 
     def __init__(
         self,
         sigma: Value | Sequence[float] | None = None,
         relative: float | None = None,
         data_ndim: int = 2,
+        mask: Tensor | None = None,
     ):
         super().__init__(data_ndim)
         if (sigma is None) == (relative is None):
@@ -40,27 +46,42 @@ class Gaussian(NoiseModel):
         self._set("sigma", sigma)
         self._set("relative", relative)
         self._require("relative" if sigma is None else "sigma", 0, strict=True)
+        self.register_buffer("mask", _checked_mask(mask, data_ndim))
 
     def at(self, clean: Tensor) -> NoiseModel:
         if self.relative is None:
             return self
-        mean = clean.detach().abs().double().flatten(clean.ndim - self.data_ndim).mean(-1)
+        size = self._measured(clean.detach().abs().double()).flatten(clean.ndim - self.data_ndim)
+        mean = size.sum(-1) / self._measured(torch.ones_like(clean.real)).flatten(-self.data_ndim).sum(-1)
         if not bool((mean > 0).all()):
             raise ValueError(f"{self!r} clean: an image is zero everywhere; give sigma instead of relative")
-        return Gaussian(sigma=self.relative * mean, data_ndim=self.data_ndim)
+        return Gaussian(sigma=self.relative * mean, data_ndim=self.data_ndim, mask=self.mask)
 
     def select(self, index: int | slice | Tensor) -> NoiseModel:
         if not isinstance(self.sigma, Tensor):
             return self
-        return Gaussian(sigma=self.sigma.reshape(-1)[index], data_ndim=self.data_ndim)
+        return Gaussian(sigma=self.sigma.reshape(-1)[index], data_ndim=self.data_ndim, mask=self.mask)
 
     def draw(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         # torch's complex normal has E|n|² = 1
         noise = torch.randn(clean.shape, generator=generator, dtype=clean.dtype)
-        return clean + self._sigma(clean) * noise
+        return self._measured(clean + self._sigma(clean) * noise)
 
     def variance(self, y: Tensor) -> Tensor:
-        return torch.ones_like(y.real) * self._sigma(y) ** 2
+        variance = torch.ones_like(y.real) * self._sigma(y) ** 2
+        return variance if self.mask is None else variance.masked_fill(~self.mask.to(y.device), math.inf)
+
+    def check(self, y: Tensor) -> None:
+        super().check(y)
+        if self.mask is None:
+            return
+        self._check_fits("mask", self.mask, y)
+        stray = int(((y != 0) & ~self.mask.to(y.device)).sum())
+        if stray:
+            raise ValueError(f"{self!r} y: expected 0 outside the mask, got {stray} other values")
+
+    def _measured(self, y: Tensor) -> Tensor:
+        return y if self.mask is None else y.masked_fill(~self.mask.to(y.device), 0)
 
     def _sigma(self, y: Tensor) -> Value:
         if self.sigma is None:
@@ -71,6 +92,17 @@ class Gaussian(NoiseModel):
                 f"{self.data_ndim} dimensions per image, got {tuple(y.shape)}; see noise.select"
             )
         return spread(_like(self.sigma, y), self.data_ndim)
+
+
+def _checked_mask(mask: Tensor | None, data_ndim: int) -> Tensor | None:
+    if mask is None:
+        return None
+    if isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.ndim <= data_ndim and bool(mask.any()):
+        return mask
+    got = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+    raise ValueError(
+        f"Gaussian mask: expected bool, True somewhere, at most {data_ndim} dimensions, got {got}"
+    )
 
 
 class Poisson(NoiseModel):

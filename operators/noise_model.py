@@ -86,7 +86,8 @@ class NoiseModel(nn.Module, ABC):
             if isinstance(value, str):
                 values[name] = value
             elif isinstance(value, Tensor):
-                values |= {f"{name}_{what}": float(getattr(value, what)()) for what in ("min", "mean", "max")}
+                known = value.double()
+                values |= {f"{name}_{what}": float(getattr(known, what)()) for what in ("min", "mean", "max")}
             elif value is not None:
                 values[name] = float(value)
         return values

@@ -32,16 +32,18 @@ Likelihood = Literal["unweighted", "weighted", "matching", "poisson", "shifted-p
 
 
 class LeastSquares(SquaredL2):
-    """½ Σ |zᵢ − yᵢ|² / σ²
+    """½ Σ mᵢ |zᵢ − yᵢ|² / σ²
 
     y     data, (*batch, *shape)
     sigma σ > 0, a number or one per image (*batch,)
     ndim  dimensions of the data of one image
+    mask  m, where something was measured, bool, broadcasts to y; None: everywhere
     """
 
-    def __init__(self, y: Tensor, sigma: Step = 1.0, ndim: int = 2):
+    def __init__(self, y: Tensor, sigma: Step = 1.0, ndim: int = 2, mask: Tensor | None = None):
         check_positive("LeastSquares sigma", sigma)
-        super().__init__(y, 1 / spread(sigma, ndim) ** 2, ndim)
+        weight = 1 / spread(sigma, ndim) ** 2
+        super().__init__(y, weight if mask is None else weight * mask.to(y.real.dtype), ndim)
 
     @classmethod
     def examples(cls) -> list[tuple[Functional, tuple[int, ...]]]:
@@ -143,10 +145,18 @@ def weighted(problem: Problem) -> PWLS:
 
 
 def unweighted(problem: Problem) -> LeastSquares:
-    """Least squares of the linearised data; σ² is the mean variance of an image, for E‖noise‖² is right."""
+    """Least squares of the linearised data; σ² is the mean variance of an image, for E‖noise‖² is right.
+
+    Data of infinite variance, as k-space that was not sampled, do not count.
+    """
     ndim = len(problem.A.out_shape)
-    sigma = _variance(problem).flatten(-ndim).mean(-1).sqrt()
-    return LeastSquares(problem.linear, sigma, ndim)
+    variance = _variance(problem)
+    known = variance.isfinite()
+    if bool(known.all()):
+        return LeastSquares(problem.linear, variance.flatten(-ndim).mean(-1).sqrt(), ndim)
+    total = torch.where(known, variance, 0).flatten(-ndim).sum(-1)
+    sigma = (total / known.flatten(-ndim).sum(-1)).sqrt()
+    return LeastSquares(problem.linear, sigma, ndim, known)
 
 
 LIKELIHOODS: dict[str, Callable[[Problem], Functional]] = {
@@ -170,6 +180,17 @@ def standardised(d: Functional, z: Tensor) -> Tensor:
     if isinstance(d, KullbackLeibler | TransmissionPoisson):
         return d.pearson(z)
     raise ValueError(f"standardised: expected a Gaussian or Poisson likelihood, got {d!r}")
+
+
+def counted(d: Functional, z: Tensor) -> Tensor:
+    """Which data say something under d, bool, the shape of z: those whose weight is not zero."""
+    weight = torch.as_tensor(d.weight if isinstance(d, SquaredL2) else 1.0, device=z.device)
+    return (weight > 0).expand(z.shape)
+
+
+def count(d: Functional, z: Tensor) -> Tensor:
+    """How many real numbers of data each image has under d, (*batch,)."""
+    return counted(d, z).flatten(-d.ndim).sum(-1) * (2 if z.is_complex() else 1)
 
 
 def _variance(problem: Problem) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from operators.tensors import spread
 
 from .base import Reconstructor
-from .fidelity import unweighted
+from .fidelity import count, unweighted
 from .problem import Problem
 from .solvers import Iterate, cgls, lsqr, run, sart, sirt
 from .subsets import interleaved, subset_of, views_of
@@ -151,13 +151,13 @@ class SART(OSSART):
 def _until_noise(iterates: Iterator[Iterate], problem: Problem, most: int) -> Tensor:
     """Per image the first iterate whose χ²/m is at most 1."""
     d = unweighted(problem)
-    count = math.prod(problem.A.out_shape) * (2 if problem.y.is_complex() else 1)
+    enough = count(d, problem.linear)
     x = next(iterates).x
     done = torch.zeros(problem.batch, dtype=torch.bool, device=x.device)
     for _ in range(most):
         new = next(iterates).x
         x = torch.where(torch.as_tensor(spread(done, x.ndim - done.ndim)), x, new)
-        done = done | (2 * d(problem.A(x)) <= count)
+        done = done | (2 * d(problem.A(x)) <= enough)
         if bool(done.all()):
             break
     return x

@@ -24,7 +24,7 @@ from operators.tensors import inner, spread, squared_norm
 from priors import Functional, SquaredL2
 
 from .discrepancy import discrepancy
-from .fidelity import standardised
+from .fidelity import count, counted, standardised
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Trial:
         r = self.residual(x)
         return squared_norm(r, len(self.shape)) / self.count(r)
 
-    def count(self, r: Tensor) -> int:
-        """m, real numbers of data an image."""
-        return math.prod(self.shape) * (2 if r.is_complex() else 1)
+    def count(self, r: Tensor) -> Tensor:
+        """m, real numbers of data of each image."""
+        return count(self.d, r)
 
 
 class Criterion(ABC):
@@ -118,7 +118,8 @@ class RobustDiscrepancy(Discrepancy):
     def misfit(self, trial: Trial, x: Tensor) -> Tensor:
         r = trial.residual(x)
         normal = 2 * math.log(2) if r.is_complex() else 0.454936
-        return r.abs().square().flatten(-len(trial.shape)).median(-1).values / normal
+        square = torch.where(counted(trial.d, r), r.abs().square(), math.nan)
+        return square.flatten(-len(trial.shape)).nanmedian(-1).values / normal
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ class _ByDivergence(_Least):
             step = torch.where(root > 0, self.epsilon / root, 0.0) * b
             moved = trial.solve(SquaredL2(target + step, d.weight, d.ndim), weight, start)
             found.append(inner(b, root * (trial.predict(moved) - clean), n) / self.epsilon)
-        return torch.stack(found).mean(0).clamp(0, trial.count(clean))
+        return torch.stack(found).mean(0).clamp(min=0).minimum(trial.count(clean).to(root))
 
 
 @dataclass(frozen=True)

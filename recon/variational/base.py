@@ -190,10 +190,10 @@ def pixel_size(problem: Problem) -> float:
 
 
 def spacing(problem: Problem) -> tuple[float, ...]:
-    """Distance of neighbours along every axis of the image [mm], 1 for an A without a geometry."""
-    geometry = getattr(problem.A, "geometry", None)
+    """Distance of neighbours along every axis of the image [mm]: of A, of its geometry, or 1."""
     ones = (1.0,) * len(problem.A.in_shape)
-    return tuple(getattr(geometry, "spacing", ones))
+    scanner = problem.A if hasattr(problem.A, "spacing") else getattr(problem.A, "geometry", None)
+    return tuple(getattr(scanner, "spacing", ones))
 
 
 def is_gaussian(d: Functional) -> bool:
