@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from .corrections import detector_rotation as detector_rotation
     from .corrections import recentred as recentred
     from .corrections import tilted as tilted
+    from .density import density_compensated_adjoint as density_compensated_adjoint
+    from .density import pipe_menon as pipe_menon
+    from .density import radial_ramp as radial_ramp
+    from .density import voronoi as voronoi
     from .detector import DetectorBlur as DetectorBlur
     from .detector import Lag as Lag
     from .detector import Scatter as Scatter
@@ -52,6 +56,9 @@ if TYPE_CHECKING:
     from .noise import LowDose as LowDose
     from .noise import NoiseModel as NoiseModel
     from .noise import Poisson as Poisson
+    from .nonuniform_sense import NonUniformSense as NonUniformSense
+    from .nufft import NonUniformFourier as NonUniformFourier
+    from .off_resonance import OffResonance as OffResonance
     from .polyenergetic import Polyenergetic as Polyenergetic
     from .rings import gain_errors as gain_errors
     from .rings import remove_rings as remove_rings
@@ -63,6 +70,14 @@ if TYPE_CHECKING:
     from .simple import Transmission as Transmission
     from .spectrum import Spectrum as Spectrum
     from .spectrum import tube_spectrum as tube_spectrum
+    from .toeplitz import Toeplitz as Toeplitz
+    from .trajectories import cartesian as cartesian
+    from .trajectories import golden_angles as golden_angles
+    from .trajectories import koosh_ball as koosh_ball
+    from .trajectories import radial as radial
+    from .trajectories import rosette as rosette
+    from .trajectories import spiral as spiral
+    from .trajectories import stack_of_stars as stack_of_stars
     from .vectors import ConeVectors as ConeVectors
     from .vectors import ParallelVectors as ParallelVectors
     from .volume import ConeBeam as ConeBeam
@@ -93,6 +108,9 @@ _EXPORTS = {
     "LowDose": "noise",
     "Mask": "simple",
     "NoiseModel": "noise",
+    "NonUniformFourier": "nufft",
+    "NonUniformSense": "nonuniform_sense",
+    "OffResonance": "off_resonance",
     "Operator": "base",
     "ParallelBeam": "geometry",
     "ParallelBeam3D": "volume",
@@ -103,14 +121,17 @@ _EXPORTS = {
     "Select": "simple",
     "Sense": "sense",
     "Spectrum": "spectrum",
+    "Toeplitz": "toeplitz",
     "Transmission": "simple",
     "Wavelet": "wavelet",
     "XRay": "xray",
     "attenuation": "materials",
     "attenuation_modulation": "dose",
     "bone_correction": "beam_hardening",
+    "cartesian": "trajectories",
     "centre_of_rotation": "corrections",
     "crosstalk": "detector",
+    "density_compensated_adjoint": "density",
     "detector_rotation": "corrections",
     "exposure": "dose",
     "fbp": "backprojection",
@@ -119,28 +140,37 @@ _EXPORTS = {
     "fdk_by_slab": "feldkamp",
     "focal_spot_blur": "detector",
     "gain_errors": "rings",
+    "golden_angles": "trajectories",
     "helical_fbp": "helical",
     "helical_to_fan": "helical",
     "i0_for_sigma": "water",
     "insert_dose_into_image": "insertion",
     "insert_into_counts": "insertion",
     "insert_into_log": "insertion",
+    "koosh_ball": "trajectories",
     "normalise": "calibration",
     "photon_gain": "calibration",
     "photons_per_ray": "dose",
+    "pipe_menon": "density",
     "plot": "drawing",
+    "radial": "trajectories",
+    "radial_ramp": "density",
     "recentred": "corrections",
     "region_sigma": "water",
     "remove_rings": "rings",
+    "rosette": "trajectories",
     "sigma_hu": "water",
     "sigma_hu_water": "water",
     "sinusoidal_modulation": "dose",
+    "spiral": "trajectories",
     "split_materials": "materials",
+    "stack_of_stars": "trajectories",
     "thin_counts": "insertion",
     "tilted": "corrections",
     "to_attenuation": "hounsfield",
     "to_hu": "hounsfield",
     "tube_spectrum": "spectrum",
+    "voronoi": "density",
     "water_correction": "beam_hardening",
 }
 

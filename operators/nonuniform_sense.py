@@ -35,7 +35,7 @@ class NonUniformSense(LinearOperator):
 
     Raises
     ------
-    ValueError for maps that are not complex, not finite or zero everywhere, and what `NonUniformFourier` says.
+    ValueError for maps that are not complex, not finite or zero everywhere, and as `NonUniformFourier`.
     """
 
     maps: Tensor
@@ -162,13 +162,11 @@ class CoilToeplitz(LinearOperator):
         x = x.to(real_dtype(x).to_complex())
         maps = _like(self.maps, x)
         x = maps * x.unsqueeze(-self.ndim - 1)
-        if self.frames:
-            x = torch.stack([T(x[:, t]) for t, T in enumerate(self.T)], 1)
-        else:
-            x = self.T[0](x)
+        x = torch.stack([T(x[:, t]) for t, T in enumerate(self.T)], 1) if self.frames else self.T[0](x)
         return (maps.conj() * x).sum(-self.ndim - 1)
 
-    _adjoint = _forward
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return self._forward(y)
 
     @classmethod
     def examples(cls) -> list[CoilToeplitz]:
