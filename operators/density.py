@@ -60,6 +60,8 @@ def radial_ramp(trajectory: Tensor, shape: Sequence[int]) -> Tensor:
         raise ValueError("radial_ramp trajectory: the samples of a spoke are not evenly spaced; use voronoi")
     delta = float(step.mean())
     radius = torch.linalg.vector_norm(k, dim=-1)
+    if bool((radius.amin(1) > 0.6 * delta).any()):
+        raise ValueError("radial_ramp trajectory: a spoke does not pass through the centre; use voronoi")
     if d == 3:
         return _normalised(radius**2 * delta * 2 * math.pi / spokes, shape)
     # both halves of a spoke share the centre
@@ -114,11 +116,12 @@ def voronoi(trajectory: Tensor, shape: Sequence[int]) -> Tensor:
     """
     k = _checked("voronoi", trajectory, shape)
     points = k.detach().cpu().numpy().reshape(-1, k.shape[-1])
+    disc = _disc(points)
+    edge = _edge(points[:, disc]) if disc else 0.0
     grid = np.round(points / (2 * math.pi) * 2**24).astype(np.int64)  # closer than 4e-7 is the same place
     _, first, of, count = np.unique(grid, axis=0, return_index=True, return_inverse=True, return_counts=True)
     points = points[first]
-    disc = _disc(points)
-    around = _mirrored(points, disc) if disc else np.empty((0, points.shape[1]))
+    around = _mirrored(points, disc, edge) if disc else np.empty((0, points.shape[1]))
     everything = _repeated(np.concatenate([points, around]), disc)
     area = _cells(everything, len(points)) / count
     return _normalised(torch.from_numpy(area[of.reshape(-1)]).reshape(k.shape[:-1]).to(k.device), shape)
@@ -134,17 +137,17 @@ def _disc(points: Array) -> list[int]:
     return []
 
 
-def _mirrored(points: Array, axes: list[int]) -> Array:
-    """Samples mirrored at the edge of the disc: the cells that would be open end at its tangents."""
-    from scipy.spatial import cKDTree
-
-    part = points[:, axes]
+def _edge(part: Array) -> float:
+    """Radius of the sampled disc, half a step beyond the last sample, as the path goes outwards there."""
     radius = np.linalg.norm(part, axis=1)
-    outer = radius > 0.9 * radius.max()
-    flat, where = np.unique(np.round(part, 9), axis=0, return_inverse=True)
-    near = cKDTree(flat).query(flat, k=min(2, len(flat)))[0].reshape(len(flat), -1)[:, -1][where.reshape(-1)]
-    edge = radius.max() + float(np.median(near[outer])) / 2
-    # twice the widest gap inwards is enough for any cell that touches the edge; all of the outer half is safe
+    step = np.abs(np.diff(radius))[np.maximum(radius[1:], radius[:-1]) > 0.9 * radius.max()]
+    half = float(np.median(step)) / 2 if len(step) else 0.0
+    return float(radius.max()) * 1.001 if half < 1e-3 * radius.max() else float(radius.max()) + half
+
+
+def _mirrored(points: Array, axes: list[int], edge: float) -> Array:
+    """Samples of the outer half mirrored at the edge of the disc: open cells end at its tangents."""
+    radius = np.linalg.norm(points[:, axes], axis=1)
     chosen = radius > 0.5 * radius.max()
     around = points[chosen].copy()
     around[:, axes] *= (2 * edge / radius[chosen] - 1)[:, None]

@@ -42,7 +42,7 @@ class Toeplitz(LinearOperator):
             raise ValueError("Toeplitz spectrum: expected finite real values, got complex, NaN or inf")
         self.in_shape = self.out_shape = tuple(shape)
         self.spatial = spatial
-        self.register_buffer("spectrum", spectrum, persistent=False)
+        self.register_buffer("spectrum", spectrum)
 
     def _forward(self, x: Tensor) -> Tensor:
         # axis by axis: lines that are padding alone are never transformed
