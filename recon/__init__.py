@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .emission import MLEM as MLEM
     from .emission import OSEM as OSEM
     from .emission import EmissionFBP as EmissionFBP
+    from .grappa import GRAPPA as GRAPPA
     from .iterative import CGLS as CGLS
     from .iterative import LSQR as LSQR
     from .iterative import OSSART as OSSART
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from .metrics import ssim as ssim
     from .nonlocal_means import FBPNonLocalMeans as FBPNonLocalMeans
     from .problem import Problem as Problem
+    from .replicas import pseudo_replica as pseudo_replica
     from .sinogram_denoising import SinogramDenoisedFBP as SinogramDenoisedFBP
     from .solvers import Iterate as Iterate
     from .solvers import admm as admm
@@ -79,6 +81,7 @@ _EXPORTS = {
     "FBPNonLocalMeans": "nonlocal_means",
     "FBPUNet": "baselines.postprocess",
     "FDK": "direct",
+    "GRAPPA": "grappa",
     "HuberTotalVariation": "variational",
     "Iterate": "solvers",
     "LSQR": "iterative",
@@ -119,6 +122,7 @@ _EXPORTS = {
     "os_sqs": "solvers",
     "osem": "solvers",
     "pdhg": "solvers",
+    "pseudo_replica": "replicas",
     "psnr": "metrics",
     "rmse_hu": "metrics",
     "run": "solvers",
