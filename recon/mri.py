@@ -84,12 +84,12 @@ class CGSENSE(Tikhonov):
         if free:
             self.weight = 0.0
 
-    def start(self, problem: Problem) -> Tensor:
+    def initial(self, problem: Problem) -> Tensor:
         # without λ the number of iterations is the regularisation, and none may be hidden
         return _zero(problem.A, problem.linear) if self.weight == 0.0 else start(problem)
 
     @classmethod
-    def examples(cls) -> list[CGSENSE]:
+    def examples(cls) -> list[Tikhonov]:
         """λ by the discrepancy, given, and none."""
         return [cls(iterations=30), cls(0.5, 30), cls(0, 8)]
 

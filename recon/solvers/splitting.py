@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -137,7 +138,8 @@ class _Kept:
 
     def __init__(self, q: Composed, x: Tensor):
         self.slope, self.A = q.grad(x), q.A
-        self.weight, self.gram = q.f.weight, None
+        self.weight: Tensor | float = cast(SquaredL2, q.f).weight
+        self.gram: LinearOperator | None = None
         alone = _per_image(self.weight, len(q.A.out_shape), len(q.A.in_shape))
         if alone is not None:
             # one weight an image goes round A*A, which may have a form of its own

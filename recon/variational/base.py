@@ -17,7 +17,7 @@ from operators.geometry import Geometry, PlanarGeometry
 from operators.tensors import norm, real_dtype, spread
 from operators.volume import ConeBeam, ParallelBeam3D
 from priors import Box, Functional, NonNegative, SquaredL2
-from priors.base import Step
+from priors.base import Composed, Step
 
 from ..base import Reconstructor
 from ..fidelity import LIKELIHOODS, Likelihood
@@ -103,7 +103,7 @@ class Variational(Reconstructor):
     @torch.no_grad()
     def solve(self, problem: Problem, callback: Callback | None = None) -> Solution:
         """The image with how it was found; callback(k, iterate) sees the last run."""
-        d, x = LIKELIHOODS[self.likelihood](problem), self.start(problem)
+        d, x = LIKELIHOODS[self.likelihood](problem), self.initial(problem)
         if self.upper is not None and x.is_complex():
             raise ValueError(f"{type(self).__name__} upper: order needs real numbers, the image is complex")
         name, score = None, None
@@ -135,7 +135,7 @@ class Variational(Reconstructor):
         """E over what it is in units of pixels: h for a total variation, h² of a volume."""
         return pixel_size(problem) ** (len(problem.A.in_shape) - 1)
 
-    def start(self, problem: Problem) -> Tensor:
+    def initial(self, problem: Problem) -> Tensor:
         """Where the solver begins, (*batch, *A.in_shape)."""
         return start(problem)
 
@@ -221,12 +221,12 @@ def is_uniform(d: Functional, problem: Problem) -> bool:
     return bool((same if measured is None else same | ~measured.to(same.device)).all())
 
 
-def one_weight(d: Functional, problem: Problem) -> Functional:
-    """d with one weight per image, where that is the same at every z = A x: then A*WA = w A*A."""
+def quadratic(d: Functional, problem: Problem) -> Composed:
+    """A Gaussian d @ A, with one weight per image where all z = A x have the same: then A*WA = w A*A."""
     if not is_uniform(d, problem):
-        return d
+        return Composed(d, problem.A)
     n = len(problem.A.out_shape)
-    return SquaredL2(cast(SquaredL2, d).target, spread(bend(d, problem), n), n)
+    return Composed(SquaredL2(cast(SquaredL2, d).target, spread(bend(d, problem), n), n), problem.A)
 
 
 def bend(d: Functional, problem: Problem) -> Tensor:

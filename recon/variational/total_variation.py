@@ -12,7 +12,7 @@ from priors import TV, Functional
 from ..fidelity import Likelihood
 from ..problem import Problem
 from ..solvers import Iterate, admm, pdhg
-from .base import Variational, Weight, is_gaussian, is_scan, one_weight, spacing
+from .base import Variational, Weight, is_gaussian, is_scan, quadratic, spacing
 
 
 class TotalVariation(Variational):
@@ -51,7 +51,7 @@ class TotalVariation(Variational):
             return pdhg([d @ problem.A, prior], constraint, x, circulant=is_scan(problem))
         if not is_gaussian(d):
             raise ValueError(f"{type(self).__name__} algorithm='admm' needs a Gaussian likelihood, got {d!r}")
-        return admm([prior], constraint, x, quadratic=one_weight(d, problem) @ problem.A)
+        return admm([prior], constraint, x, quadratic=quadratic(d, problem))
 
     @classmethod
     def examples(cls) -> list[TotalVariation]:
