@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from .noise import NoiseModel as NoiseModel
     from .noise import Poisson as Poisson
     from .polyenergetic import Polyenergetic as Polyenergetic
+    from .rician import Rician as Rician
     from .rings import gain_errors as gain_errors
     from .rings import remove_rings as remove_rings
     from .sense import Coils as Coils
@@ -99,6 +100,7 @@ _EXPORTS = {
     "ParallelVectors": "vectors",
     "Poisson": "noise",
     "Polyenergetic": "polyenergetic",
+    "Rician": "rician",
     "Scatter": "detector",
     "Select": "simple",
     "Sense": "sense",
