@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from .prewhitening import noise_from_border as noise_from_border
     from .prewhitening import noise_from_corners as noise_from_corners
     from .prewhitening import prewhiten as prewhiten
+    from .rician import Rician as Rician
     from .rings import gain_errors as gain_errors
     from .rings import remove_rings as remove_rings
     from .sense import Coils as Coils
@@ -118,6 +119,7 @@ _EXPORTS = {
     "Poisson": "noise",
     "Polyenergetic": "polyenergetic",
     "Prewhitening": "prewhitening",
+    "Rician": "rician",
     "Scatter": "detector",
     "Select": "simple",
     "Sense": "sense",
