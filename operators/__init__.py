@@ -46,6 +46,16 @@ if TYPE_CHECKING:
     from .insertion import insert_into_counts as insert_into_counts
     from .insertion import insert_into_log as insert_into_log
     from .insertion import thin_counts as thin_counts
+    from .masks import acceleration as acceleration
+    from .masks import equispaced_mask as equispaced_mask
+    from .masks import gaussian_mask as gaussian_mask
+    from .masks import kt_mask as kt_mask
+    from .masks import nested_masks as nested_masks
+    from .masks import random_mask as random_mask
+    from .masks import seed_of as seed_of
+    from .masks_2d import grid_mask as grid_mask
+    from .masks_2d import poisson_disc as poisson_disc
+    from .masks_2d import radial_mask as radial_mask
     from .materials import attenuation as attenuation
     from .materials import split_materials as split_materials
     from .noise import Gaussian as Gaussian
@@ -106,12 +116,14 @@ _EXPORTS = {
     "Transmission": "simple",
     "Wavelet": "wavelet",
     "XRay": "xray",
+    "acceleration": "masks",
     "attenuation": "materials",
     "attenuation_modulation": "dose",
     "bone_correction": "beam_hardening",
     "centre_of_rotation": "corrections",
     "crosstalk": "detector",
     "detector_rotation": "corrections",
+    "equispaced_mask": "masks",
     "exposure": "dose",
     "fbp": "backprojection",
     "fbp_variance": "fbp_noise",
@@ -119,19 +131,27 @@ _EXPORTS = {
     "fdk_by_slab": "feldkamp",
     "focal_spot_blur": "detector",
     "gain_errors": "rings",
+    "gaussian_mask": "masks",
+    "grid_mask": "masks_2d",
     "helical_fbp": "helical",
     "helical_to_fan": "helical",
     "i0_for_sigma": "water",
     "insert_dose_into_image": "insertion",
     "insert_into_counts": "insertion",
     "insert_into_log": "insertion",
+    "kt_mask": "masks",
+    "nested_masks": "masks",
     "normalise": "calibration",
     "photon_gain": "calibration",
     "photons_per_ray": "dose",
     "plot": "drawing",
+    "poisson_disc": "masks_2d",
+    "radial_mask": "masks_2d",
+    "random_mask": "masks",
     "recentred": "corrections",
     "region_sigma": "water",
     "remove_rings": "rings",
+    "seed_of": "masks",
     "sigma_hu": "water",
     "sigma_hu_water": "water",
     "sinusoidal_modulation": "dose",
