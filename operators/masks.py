@@ -21,7 +21,7 @@ Seed = int | Sequence[int] | np.random.Generator | torch.Generator
 
 
 def acceleration(mask: Tensor) -> float:
-    """Points of k-space per sampled one, the fully sampled centre included; a mask that broadcasts counts as is.
+    """Points of k-space per sampled one, the fully sampled centre included; broadcasting does not change it.
 
     Raises ValueError for a mask that samples nothing.
     """
@@ -39,20 +39,18 @@ def seed_of(name: str) -> tuple[int, ...]:
     return tuple(ord(letter) for letter in name)
 
 
-def random_mask(
-    n: int, acceleration: float, center_fraction: float | None = None, seed: Seed = 0
-) -> Tensor:
+def random_mask(n: int, acceleration: float, center_fraction: float | None = None, seed: Seed = 0) -> Tensor:
     """c = round(n f) lines in the centre, every other with probability (n/R − c)/(n − c): (n,), bool.
 
-    Zbontar et al., fastMRI, arXiv:1811.08839. The number of lines varies, n/R is its mean; see `acceleration`.
-    The same integer or tuple as seed gives fastMRI's own mask.
+    Zbontar et al., fastMRI, arXiv:1811.08839. The number of lines varies, n/R is its mean: see
+    `acceleration`. The same integer or tuple as seed gives fastMRI's own mask.
 
     n : lines of k-space
     acceleration : R ≥ 1
     center_fraction : f in [0, 1]; default 0.32/R, which is fastMRI's 0.08 at 4 and 0.04 at 8
     seed : see above; `seed_of(file name)` for fastMRI's files
 
-    A draw without any line gets the one of DC. Raises ValueError where the centre alone is more than n/R lines.
+    A draw without any line gets that of DC. Raises ValueError where the centre alone is more than n/R lines.
     """
     low = _low_lines("random_mask", n, acceleration, center_fraction)
     chance = (n / acceleration - low) / (n - low) if low < n else 0.0
@@ -74,10 +72,10 @@ def equispaced_mask(
     n : lines of k-space
     acceleration : R ≥ 1
     center_fraction : f in [0, 1]; default 0.32/R, which is fastMRI's 0.08 at 4 and 0.04 at 8
-    spacing : "adjusted": R (n − c)/(n − R c), rounded line by line, so that about n/R lines are sampled, centre
-        included, but gaps differ by one (fastMRI's EquispacedMaskFraction, that of its public data; the last
+    spacing : "adjusted": R (n − c)/(n − R c), rounded line by line, so that about n/R lines are sampled, with
+        the centre, but gaps differ by one (fastMRI's EquispacedMaskFraction, that of its public data; the last
         line is only reached by rounding). "regular": every R-th line, as GRAPPA needs it, R whole; the centre
-        comes on top, so fewer than R-fold is reached (fastMRI's EquiSpacedMask)
+        comes on top, so less than R-fold is reached (fastMRI's EquiSpacedMask)
     offset : index of the first line; default random
     seed : see above
 
@@ -196,8 +194,8 @@ def kt_mask(
     n : lines of k-space
     acceleration : R ≥ 1, whole for "interleaved"
     center_fraction : of lines sampled in every frame; default 0.32/R
-    kind : "interleaved": every R-th line, one further in every frame, so that R frames together have them all;
-        the centre comes on top. "random": a `random_mask` for every frame, drawn one after the other
+    kind : "interleaved": every R-th line, one further in every frame, so that R frames have them all; the
+        centre comes on top. "random": a `random_mask` for every frame, drawn one after the other
     seed : see the module; for "interleaved" it chooses where the first frame starts
 
     Raises ValueError as `random_mask` and `equispaced_mask`.
@@ -230,7 +228,7 @@ class _Draws:
             self.source = np.random.RandomState(seed)  # type: ignore[arg-type]
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"{name} seed: expected integers from 0 to 2³² − 1, one or a sequence, or a Generator, got {seed!r}"
+                f"{name} seed: expected integers from 0 to 2³² − 1, one or several, or a Generator, got {seed!r}"
             ) from error
 
     def uniform(self, count: int) -> np.ndarray:
@@ -267,9 +265,11 @@ def check_acceleration(name: str, value: float, total: int) -> float:
 
 
 def block(name: str, sides: Sequence[int], width: int | Sequence[int]) -> np.ndarray:
-    """A centred block of `width` samples a side, bool array of shape `sides`; ValueError if it does not fit."""
+    """A centred block of `width` samples a side: bool, of shape `sides`; ValueError if it does not fit."""
     widths = [width] * len(sides) if isinstance(width, int) else list(check_sequence(name, width))
-    if len(widths) != len(sides) or any(w != int(w) or not 0 <= w <= n for w, n in zip(widths, sides, strict=True)):
+    if len(widths) != len(sides) or any(
+        w != int(w) or not 0 <= w <= n for w, n in zip(widths, sides, strict=True)
+    ):
         raise ValueError(f"{name}: expected whole numbers from 0 to {tuple(sides)}, got {width!r}")
     mask = np.zeros(sides, bool)
     mask[tuple(centred(n, int(w)) for n, w in zip(sides, widths, strict=True))] = True
@@ -277,7 +277,7 @@ def block(name: str, sides: Sequence[int], width: int | Sequence[int]) -> np.nda
 
 
 def centred(n: int, width: int) -> slice:
-    """`width` of n samples around DC at n // 2, as fastMRI puts them where they cannot lie evenly around it."""
+    """`width` of n samples around DC at n // 2, as fastMRI places those that cannot be symmetric."""
     start = (n - width + 1) // 2
     return slice(start, start + width)
 
