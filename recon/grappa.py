@@ -45,7 +45,7 @@ class GRAPPA(Reconstructor):
         _check_kernel(kernel, regularisation)
         if combine not in ("rss", "sense"):
             raise ValueError(f'GRAPPA combine: expected "rss" or "sense", got {combine!r}')
-        self.kernel, self.calibration = tuple(kernel), calibration
+        self.kernel, self.calibration = kernel, calibration
         self.regularisation, self.combine = regularisation, combine
 
     @torch.no_grad()
