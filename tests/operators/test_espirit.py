@@ -115,7 +115,9 @@ def test_agrees_with_sigpy(shape, sigma):
         warnings.simplefilter("ignore")
         app = pytest.importorskip("sigpy.mri.app")
         y, *_ = scan(shape, sigma=sigma)
-        calibration = app.EspiritCalib(y.numpy(), crop=0.9, max_iter=300, output_eigenvalue=True, show_pbar=False)
+        calibration = app.EspiritCalib(
+            y.numpy(), crop=0.9, max_iter=300, output_eigenvalue=True, show_pbar=False
+        )
         wanted, eigenvalues = (torch.from_numpy(a) for a in calibration.run())
         eigenvalues = eigenvalues.squeeze()
     found = espirit(y, crop=0.9, reference=0)
