@@ -57,6 +57,16 @@ if TYPE_CHECKING:
     from .insertion import insert_into_counts as insert_into_counts
     from .insertion import insert_into_log as insert_into_log
     from .insertion import thin_counts as thin_counts
+    from .masks import acceleration as acceleration
+    from .masks import equispaced_mask as equispaced_mask
+    from .masks import gaussian_mask as gaussian_mask
+    from .masks import kt_mask as kt_mask
+    from .masks import nested_masks as nested_masks
+    from .masks import random_mask as random_mask
+    from .masks import seed_of as seed_of
+    from .masks_2d import grid_mask as grid_mask
+    from .masks_2d import poisson_disc as poisson_disc
+    from .masks_2d import radial_mask as radial_mask
     from .materials import attenuation as attenuation
     from .materials import split_materials as split_materials
     from .noise import Gaussian as Gaussian
@@ -70,6 +80,7 @@ if TYPE_CHECKING:
     from .prewhitening import noise_from_border as noise_from_border
     from .prewhitening import noise_from_corners as noise_from_corners
     from .prewhitening import prewhiten as prewhiten
+    from .rician import Rician as Rician
     from .rings import gain_errors as gain_errors
     from .rings import remove_rings as remove_rings
     from .sense import Coils as Coils
@@ -118,6 +129,7 @@ _EXPORTS = {
     "Poisson": "noise",
     "Polyenergetic": "polyenergetic",
     "Prewhitening": "prewhitening",
+    "Rician": "rician",
     "Scatter": "detector",
     "Select": "simple",
     "Sense": "sense",
@@ -125,6 +137,7 @@ _EXPORTS = {
     "Transmission": "simple",
     "Wavelet": "wavelet",
     "XRay": "xray",
+    "acceleration": "masks",
     "attenuation": "materials",
     "attenuation_modulation": "dose",
     "birdcage": "coils",
@@ -135,6 +148,7 @@ _EXPORTS = {
     "compress_coils_along": "coil_compression",
     "crosstalk": "detector",
     "detector_rotation": "corrections",
+    "equispaced_mask": "masks",
     "espirit": "autocalibration",
     "exposure": "dose",
     "fbp": "backprojection",
@@ -144,14 +158,18 @@ _EXPORTS = {
     "focal_spot_blur": "detector",
     "g_factor": "noise_amplification",
     "gain_errors": "rings",
+    "gaussian_mask": "masks",
+    "grid_mask": "masks_2d",
     "helical_fbp": "helical",
     "helical_to_fan": "helical",
     "i0_for_sigma": "water",
     "insert_dose_into_image": "insertion",
     "insert_into_counts": "insertion",
     "insert_into_log": "insertion",
+    "kt_mask": "masks",
     "low_frequency_maps": "coils",
     "mix_coils": "coil_compression",
+    "nested_masks": "masks",
     "noise_covariance": "prewhitening",
     "noise_from_border": "prewhitening",
     "noise_from_corners": "prewhitening",
@@ -160,11 +178,15 @@ _EXPORTS = {
     "photon_gain": "calibration",
     "photons_per_ray": "dose",
     "plot": "drawing",
+    "poisson_disc": "masks_2d",
     "prewhiten": "prewhitening",
+    "radial_mask": "masks_2d",
+    "random_mask": "masks",
     "recentred": "corrections",
     "region_sigma": "water",
     "remove_rings": "rings",
     "root_sum_of_squares": "coils",
+    "seed_of": "masks",
     "sigma_hu": "water",
     "sigma_hu_water": "water",
     "sinusoidal_modulation": "dose",
