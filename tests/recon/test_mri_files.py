@@ -1,4 +1,4 @@
-"""K-space containers, fastMRI's and NumPy's files: what is read is what was measured, where it was measured."""
+"""K-space containers, fastMRI's and NumPy's files: what is read is what was measured, and where."""
 
 import math
 import pickle
@@ -9,7 +9,6 @@ import torch
 
 from operators import Fourier
 from recon.data import KSpace, centre_crop, mri_problem, read_fastmri, read_kspace, write_kspace
-from recon.data.kspace_noise import edge_sigma, radius
 
 h5py = pytest.importorskip("h5py", reason="the `mri` extra")
 
@@ -152,7 +151,7 @@ def test_prewhitening_makes_noise_white():
     white = scan.prewhitened()
     covariance = white.noise @ white.noise.mH / 4000
     torch.testing.assert_close(covariance, torch.eye(3, dtype=torch.complex64), rtol=0, atol=1e-4)
-    assert white.sigma() == pytest.approx(1, rel=1e-5)
+    assert white.sigma == pytest.approx(1, rel=1e-5)
     # maps and data change alike: what fits one fits the other
     x = torch.randn(4, 5, dtype=torch.complex64, generator=generator)
     first, second = scan.problem(sigma=1.0).A(x), white.problem(sigma=1.0).A(x)
@@ -161,14 +160,15 @@ def test_prewhitening_makes_noise_white():
 
 
 def test_sigma_from_the_edge():
-    """Of pure noise exactly σ, up to the spread of a median of 4 · 0.1 · 64² values (about 2 %)."""
+    """Without a noise scan: of pure noise σ, up to the spread of a median of 0.1 · 0.5 · 4 · 64² values."""
     generator = torch.Generator().manual_seed(0)
-    y = 3.0 * torch.randn(4, 64, 64, dtype=torch.complex64, generator=generator)
+    y = 3.0 * torch.randn(1, 4, 64, 64, dtype=torch.complex64, generator=generator)
     mask = torch.rand(64, 64, generator=generator) < 0.5
-    assert edge_sigma(y * mask, radius((64, 64)), mask) == pytest.approx(3, rel=0.06)
-    centre = torch.zeros(64, 64)
-    centre[28:36, 28:36] = 1e4
-    assert edge_sigma(y + centre, radius((64, 64))) == pytest.approx(3, rel=0.06)
+    maps = torch.ones(4, 64, 64, dtype=torch.complex64)
+    problem = KSpace(y, mask=mask, maps=maps).problem()
+    assert float(problem.noise.sigma) == pytest.approx(3, rel=0.09)  # four times 1/√800 · 0.72
+    with pytest.raises(ValueError, match="no noise to measure"):
+        KSpace(torch.zeros(1, 1, 4, 4, dtype=torch.complex64)).problem()
 
 
 def test_crops_keep_the_centre():
@@ -213,6 +213,21 @@ def test_trajectories_in_npz(tmp_path):
     again = read_kspace(write_kspace(scan, tmp_path / "scan.npz"))
     torch.testing.assert_close(again.trajectory, k, rtol=0, atol=0)
     assert again.grid == (8, 9) and len(again) == 2
+
+
+def test_problems_of_trajectories():
+    """One image, and frames with a path each; what fits the truth fits it here."""
+    generator = torch.Generator().manual_seed(0)
+    k = (torch.rand(2, 30, 2, generator=generator) - 0.5) * 2 * math.pi
+    maps = torch.randn(3, 6, 5, dtype=torch.complex64, generator=generator)
+    y = torch.randn(2, 3, 30, dtype=torch.complex64, generator=generator)
+    scan = KSpace(y, trajectory=k, shape=(6, 5), maps=maps, field_of_view=(6.0, 10.0))
+    both, one = scan.problem([0, 1], sigma=1.0), scan.problem(1, sigma=1.0)
+    assert both.A.in_shape == (2, 6, 5) and both.A.spacing == (1, 1, 2) and one.A.spacing == (1, 2)
+    x = torch.randn(2, 6, 5, dtype=torch.complex64, generator=generator)
+    torch.testing.assert_close(both.A(x)[1], one.A(x[1]), rtol=1e-4, atol=1e-5)
+    single = KSpace(y[:, :1], trajectory=k[0], shape=(6, 5)).problem([0, 1])
+    assert single.A.out_shape == (2, 1, 30) and float(single.noise.sigma) > 0
 
 
 def test_npz_of_others(tmp_path):

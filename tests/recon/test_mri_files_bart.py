@@ -43,12 +43,8 @@ def test_there_and_back(shape):
 
 def test_every_size_of_two_dimensions():
     """(x, y, 1), (1, y, z) and (x, 1, z) are images; four numbers of three axes stay three."""
-    for shape, ours in (
-        ((5, 4, 1), (4, 5)),
-        ((1, 5, 4), (4, 5)),
-        ((5, 1, 4), (4, 5)),
-        ((5, 4, 3), (3, 4, 5)),
-    ):
+    for shape in ((5, 4, 1), (1, 5, 4), (5, 1, 4), (5, 4, 3)):
+        ours = tuple(reversed([n for n in shape if n > 1]))
         assert from_bart(random(*shape, 2)).shape == (2, *ours)
 
 
@@ -71,7 +67,9 @@ def test_their_phantom_is_our_kspace(tmp_path):
     scan = read_kspace(tmp_path / "kspace.cfl")
     assert scan.coils == 4 and scan.grid == (32, 32)
     images = from_bart(read_cfl(tmp_path / "images"))
-    torch.testing.assert_close(Fourier((32, 32)).adjoint(scan[0]), images, rtol=1e-4, atol=1e-6)
+    size = float(images.abs().max())
+    ours = Fourier((32, 32)).adjoint(scan[0])
+    torch.testing.assert_close(ours / size, images / size, rtol=0, atol=1e-6)  # float32
 
 
 @needs_bart

@@ -108,9 +108,8 @@ def test_nothing_outside_the_file(tmp_path):
     refused("other files", path)
     with h5py.File(path, "w") as file:
         file["a"] = 1.0
-        file.create_dataset(
-            "kspace", data=np.array([[[file["a"].ref]]], dtype=h5py.ref_dtype), dtype=h5py.ref_dtype
-        )
+        values = np.array([[[file["a"].ref]]], dtype=h5py.ref_dtype)
+        file.create_dataset("kspace", data=values, dtype=h5py.ref_dtype)
     refused("references", path)
 
 
@@ -153,7 +152,7 @@ def test_nan_is_found_when_read(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["nan.h5", "nan.npz", "nan2.h5"]
 
 
-BOMB = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><ismrmrdHeader>&b;</ismrmrdHeader>'
+BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><ismrmrdHeader>&b;</ismrmrdHeader>'
 ENCODING = (
     "<encoding><encodedSpace><matrixSize><x>{}</x><y>6</y><z>1</z></matrixSize></encodedSpace></encoding>"
 )
@@ -163,7 +162,7 @@ ENCODING = (
     ("text", "words"),
     [
         (BOMB, "DOCTYPE"),
-        (BOMB.replace("DOCTYPE", "doctype"), "not XML"),
+        ("<!doctype x><ismrmrdHeader/>", "not XML"),
         ("<ismrmrdHeader>", "not XML"),
         ("<other/>", "expected an ismrmrdHeader"),
         ("<ismrmrdHeader/>", "no encoding"),
@@ -190,6 +189,12 @@ def edited(path, change, xml=None):
     return path
 
 
+def replaced(text, changes):
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    return text
+
+
 def test_heads_that_lie(tmp_path):
     path = tmp_path / "lie.h5"
 
@@ -210,15 +215,15 @@ def test_heads_that_lie(tmp_path):
     refused("does not fit", edited(path, claim("discard_pre", 8)))
     refused("no encoding space", edited(path, lambda rows: rows["head"]["encoding_space_ref"].fill(4)))
     refused("only 12 of noise", edited(path, lambda rows: rows["head"]["flags"].fill(1 << 18)))
-    refused(
-        "claims k-space", edited(path, lambda rows: None, lambda x: x.replace("<y>6</y>", "<y>60000</y>"))
-    )
+    larger = {"<y>6</y>": "<y>60000</y>", "<z>1</z>": "<z>20</z>"}
+    refused("claims k-space", edited(path, len, lambda x: replaced(x, larger)))
     refused("not fit", edited(path, lambda rows: None, lambda x: x.replace("<x>8</x>", "<x>4</x>")))
 
 
 def test_ismrmrd_without_its_parts(tmp_path):
     refused("expected one ISMRMRD group", hdf5(tmp_path / "odd.h5", other=Y.numpy()))
-    refused("no table of ISMRMRD readouts", hdf5(tmp_path / "a.h5", **{"dataset/data": np.ones(3), "dataset/xml": one_encoding()}))  # fmt: skip
+    parts = {"dataset/data": np.ones(3), "dataset/xml": one_encoding()}
+    refused("no table of ISMRMRD readouts", hdf5(tmp_path / "a.h5", **parts))
     refused("no group 'b'", write_kspace(KSpace(Y), tmp_path / "c.h5"), read_ismrmrd, dataset_name="b")
 
 
@@ -303,13 +308,13 @@ def test_other_files(tmp_path):
 def test_problems_that_are_none():
     with pytest.raises(ValueError, match="3 coils need sensitivities"):
         KSpace(Y).problem()
-    with pytest.raises(ValueError, match="complex tensor, got torch.float32"):
+    with pytest.raises(ValueError, match="complex tensor, got"):
         mri_problem(Y.real)
     with pytest.raises(ValueError, match="samples nothing"):
         KSpace(Y[:, :1]).problem(mask=torch.zeros(8, dtype=torch.bool))
     with pytest.raises(ValueError, match="no noise scan"):
         KSpace(Y).prewhitened()
-    with pytest.raises(ValueError, match="singular"):
+    with pytest.raises(ValueError, match="have no noise at all"):
         KSpace(Y, noise=torch.zeros(3, 50, dtype=torch.complex64)).prewhitened()
-    with pytest.raises(ValueError, match="not one|none of them 0"):
+    with pytest.raises(ValueError, match="none of them 0"):
         KSpace(Y[:, :0])

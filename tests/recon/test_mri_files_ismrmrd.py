@@ -106,12 +106,9 @@ def test_discarded_samples(tmp_path):
 
 def test_reversed_readouts(tmp_path):
     y = random(COILS, NY, NX)
-    parts = [
-        acquisition(
-            y[:, k, :: 1 - 2 * (k % 2)], *[constants.ACQ_IS_REVERSE] * (k % 2), kspace_encode_step_1=k
-        )
-        for k in range(NY)
-    ]
+    flags = [[constants.ACQ_IS_REVERSE] * (k % 2) for k in range(NY)]
+    turned = [y[:, k, :: 1 - 2 * (k % 2)] for k in range(NY)]
+    parts = [acquisition(turned[k], *flags[k], kspace_encode_step_1=k) for k in range(NY)]
     np.testing.assert_array_equal(read_ismrmrd(written(tmp_path / "a.h5", parts))[0], y)
 
 
