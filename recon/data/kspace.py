@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from operators import Gaussian, NonUniformSense, Prewhitening, noise_covariance
+from operators import Gaussian, Prewhitening, noise_covariance
+from operators.nonuniform_sense import NonUniformSense
 
 from ..problem import Problem
 from .kspace_problem import NO_MAPS, centre_crop, known, mri_problem

@@ -226,8 +226,9 @@ def test_problems_of_trajectories():
     assert both.A.in_shape == (2, 6, 5) and both.A.spacing == (1, 1, 2) and one.A.spacing == (1, 2)
     x = torch.randn(2, 6, 5, dtype=torch.complex64, generator=generator)
     torch.testing.assert_close(both.A(x)[1], one.A(x[1]), rtol=1e-4, atol=1e-5)
-    single = KSpace(y[:, :1], trajectory=k[0], shape=(6, 5)).problem([0, 1])
-    assert single.A.out_shape == (2, 1, 30) and float(single.noise.sigma) > 0
+    shared = KSpace(y[:, :1], trajectory=k[0], shape=(6, 5))
+    assert shared.problem([0, 1], sigma=1.0).A.out_shape == (2, 1, 30)
+    assert float(shared.problem(0).noise.sigma) > 0
 
 
 def test_npz_of_others(tmp_path):
