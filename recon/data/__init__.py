@@ -9,9 +9,6 @@ if TYPE_CHECKING:
     from .brains import Brain as Brain
     from .brains import random_anatomy as random_anatomy
     from .brains import random_brain as random_brain
-    from .coil_fields import SmoothField as SmoothField
-    from .coil_fields import coil_fields as coil_fields
-    from .coil_fields import random_phase as random_phase
     from .ct_pd import read_ct_pd as read_ct_pd
     from .dicom import DicomImage as DicomImage
     from .dicom import example_head as example_head
@@ -34,6 +31,7 @@ if TYPE_CHECKING:
     from .low_contrast import low_contrast_phantom as low_contrast_phantom
     from .low_contrast import lumpy_background as lumpy_background
     from .low_contrast import power_law_background as power_law_background
+    from .modalities import mr_pairs as mr_pairs
     from .motion import Motion as Motion
     from .motion import moved_image as moved_image
     from .motion import random_motion as random_motion
@@ -42,7 +40,6 @@ if TYPE_CHECKING:
     from .mr_contrast import InversionRecovery as InversionRecovery
     from .mr_contrast import SpinEcho as SpinEcho
     from .mr_contrast import typical_sequence as typical_sequence
-    from .mr_pairs import mr_pairs as mr_pairs
     from .mr_sets import SyntheticMRI as SyntheticMRI
     from .mr_sets import mr_ellipses as mr_ellipses
     from .mr_simulation import simulate_mri as simulate_mri
@@ -68,6 +65,9 @@ if TYPE_CHECKING:
     from .simulation import simulate as simulate
     from .simulation import simulate_ellipses as simulate_ellipses
     from .simulation import simulate_ellipsoids as simulate_ellipsoids
+    from .smooth_fields import SmoothField as SmoothField
+    from .smooth_fields import coil_fields as coil_fields
+    from .smooth_fields import random_phase as random_phase
     from .tiff import read_tiff as read_tiff
     from .tiff import read_tiff_scan as read_tiff_scan
     from .volumes import Volume as Volume
@@ -89,7 +89,7 @@ _EXPORTS = {
     "Scan": "scans",
     "Series": "dicom_series",
     "SimulatedPairs": "sets",
-    "SmoothField": "coil_fields",
+    "SmoothField": "smooth_fields",
     "SpinEcho": "mr_contrast",
     "SyntheticMRI": "mr_sets",
     "UnpairedData": "sets",
@@ -97,7 +97,7 @@ _EXPORTS = {
     "about_projections": "projection_files",
     "anonymise": "dicom_write",
     "axial": "volumes",
-    "coil_fields": "coil_fields",
+    "coil_fields": "smooth_fields",
     "dival_ellipses": "random_ellipses",
     "dival_problem": "dival",
     "ellipse_kspace": "kspace_ellipses",
@@ -107,7 +107,7 @@ _EXPORTS = {
     "lumpy_background": "low_contrast",
     "moved_image": "motion",
     "mr_ellipses": "mr_sets",
-    "mr_pairs": "mr_pairs",
+    "mr_pairs": "modalities",
     "multicoil_kspace": "multicoil",
     "multicoil_samples": "multicoil",
     "noise_level": "scans",
@@ -119,7 +119,7 @@ _EXPORTS = {
     "random_ellipses_2018": "random_ellipses",
     "random_head": "heads",
     "random_motion": "motion",
-    "random_phase": "coil_fields",
+    "random_phase": "smooth_fields",
     "read_2detect": "fan_files",
     "read_ct_pd": "ct_pd",
     "read_dicom": "dicom",

@@ -12,11 +12,11 @@ from torch import Tensor
 from operators import Gaussian, LinearOperator, Sense
 
 from ..problem import Problem
-from .coil_fields import SmoothField
 from .ellipses import Ellipses
 from .motion import Motion
 from .multicoil import combined, multicoil_kspace, multicoil_of_image, multicoil_samples, origin
 from .simulation import averaged
+from .smooth_fields import SmoothField
 
 TRUTHS = ("band-limited", "pixels")
 
@@ -46,7 +46,7 @@ def simulate_mri(
     Truth. "band-limited": the coil-combined image of a full scan without noise or motion, the reference of
     fastMRI and of every scan that can be repeated; methods are then not charged for frequencies that nobody
     measured. "pixels": means over pixels of the object, what an ideal scanner would show; even a full scan
-    differs from it by its ringing (about 10 % of the norm for sharp ellipses at 64²).
+    differs from it by its ringing (5 % of the norm for two sharp ellipses at 48 × 50).
 
     A real image, as a magnitude DICOM, is data of a kind no scanner gives: smooth or zero phase, often
     zero-filled, interpolated or compressed. Results from it flatter every method ("implicit data crimes",
