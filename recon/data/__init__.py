@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from .brains import Brain as Brain
     from .brains import random_anatomy as random_anatomy
     from .brains import random_brain as random_brain
+    from .cfl import from_bart as from_bart
+    from .cfl import read_cfl as read_cfl
+    from .cfl import to_bart as to_bart
+    from .cfl import write_cfl as write_cfl
     from .ct_pd import read_ct_pd as read_ct_pd
     from .dicom import DicomImage as DicomImage
     from .dicom import example_head as example_head
@@ -26,8 +30,15 @@ if TYPE_CHECKING:
     from .ellipsoids import shepp_logan_ellipsoids as shepp_logan_ellipsoids
     from .fan_files import read_2detect as read_2detect
     from .fan_files import read_htc as read_htc
+    from .fastmri import read_fastmri as read_fastmri
     from .heads import random_head as random_head
+    from .ismrmrd_files import read_ismrmrd as read_ismrmrd
+    from .kspace import KSpace as KSpace
     from .kspace_ellipses import ellipse_kspace as ellipse_kspace
+    from .kspace_files import read_kspace as read_kspace
+    from .kspace_files import write_kspace as write_kspace
+    from .kspace_problem import centre_crop as centre_crop
+    from .kspace_problem import mri_problem as mri_problem
     from .low_contrast import low_contrast_phantom as low_contrast_phantom
     from .low_contrast import lumpy_background as lumpy_background
     from .low_contrast import power_law_background as power_law_background
@@ -84,6 +95,7 @@ _EXPORTS = {
     "Ellipsoids": "ellipsoids",
     "GradientEcho": "mr_contrast",
     "InversionRecovery": "mr_contrast",
+    "KSpace": "kspace",
     "Motion": "motion",
     "PairedData": "sets",
     "Scan": "scans",
@@ -97,17 +109,20 @@ _EXPORTS = {
     "about_projections": "projection_files",
     "anonymise": "dicom_write",
     "axial": "volumes",
+    "centre_crop": "kspace_problem",
     "coil_fields": "smooth_fields",
     "dival_ellipses": "random_ellipses",
     "dival_problem": "dival",
     "ellipse_kspace": "kspace_ellipses",
     "example_head": "dicom",
+    "from_bart": "cfl",
     "load_projections": "projection_files",
     "low_contrast_phantom": "low_contrast",
     "lumpy_background": "low_contrast",
     "moved_image": "motion",
     "mr_ellipses": "mr_sets",
     "mr_pairs": "modalities",
+    "mri_problem": "kspace_problem",
     "multicoil_kspace": "multicoil",
     "multicoil_samples": "multicoil",
     "noise_level": "scans",
@@ -121,9 +136,13 @@ _EXPORTS = {
     "random_motion": "motion",
     "random_phase": "smooth_fields",
     "read_2detect": "fan_files",
+    "read_cfl": "cfl",
     "read_ct_pd": "ct_pd",
     "read_dicom": "dicom",
+    "read_fastmri": "fastmri",
     "read_htc": "fan_files",
+    "read_ismrmrd": "ismrmrd_files",
+    "read_kspace": "kspace_files",
     "read_nifti": "nifti",
     "read_series": "dicom_series",
     "read_tiff": "tiff",
@@ -137,8 +156,11 @@ _EXPORTS = {
     "simulate_ellipses": "simulation",
     "simulate_ellipsoids": "simulation",
     "simulate_mri": "mr_simulation",
+    "to_bart": "cfl",
     "typical_sequence": "mr_contrast",
+    "write_cfl": "cfl",
     "write_dicom": "dicom_write",
+    "write_kspace": "kspace_files",
     "write_nifti": "nifti",
 }
 

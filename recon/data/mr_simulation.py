@@ -184,7 +184,7 @@ class _Grid:
         """(*batch, coils, …, samples), complex128."""
         if isinstance(scene, Ellipses):
             return multicoil_samples(scene, self._fields(), trajectory, self.shape, self.pixel_size)
-        from operators import NonUniformFourier
+        from operators.nufft import NonUniformFourier
 
         k, fine = trajectory.double(), (scene.shape[-2], scene.shape[-1])
         ratio = torch.tensor([n / m for n, m in zip(self.shape, fine, strict=True)], dtype=torch.float64)
@@ -226,7 +226,7 @@ class _Grid:
 
 
 def _non_uniform(trajectory: Tensor, maps: Tensor, pixel_size: float) -> LinearOperator:
-    from operators import NonUniformSense
+    from operators.nonuniform_sense import NonUniformSense
 
     return NonUniformSense(trajectory, maps, pixel_size=pixel_size)
 
