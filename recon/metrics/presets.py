@@ -9,10 +9,12 @@ number is only comparable with one that was computed alike, cropped alike, and o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .fidelity import _difference, _double, magnitude, nmse, nrmse, psnr, ssim
@@ -60,9 +62,9 @@ def preset(name: str) -> Preset:
 def fastmri(image: Tensor, truth: Tensor) -> Scores:
     """10 log₁₀(max² / mean|x − t|²), mean SSIM of the slices, ‖x − t‖²/‖t‖²: max and norms of the volume.
 
-    Zbontar et al., arXiv:1811.08839, and its public `evaluate.py`: SSIM with a uniform window of 7 × 7 and the
-    sample covariance. A bright slice raises PSNR and SSIM of all others; SSIM of slices that are mostly air is
-    near 1 and is averaged in with the same weight.
+    Zbontar et al., arXiv:1811.08839, and its public `evaluate.py`: SSIM with a uniform window of 7 × 7 and
+    the sample covariance. A bright slice raises PSNR and SSIM of all others; SSIM of slices that are mostly
+    air is near 1 and is averaged in with the same weight.
     """
     x, t = _stacked(magnitude(image)), _stacked(magnitude(truth))
     peak = _peak(t)
@@ -139,8 +141,8 @@ def refinegan(image: Tensor, truth: Tensor) -> Scores:
     """Of a slice whose truth is in [0, 1]: −10 log₁₀ mean(|x| − min(|t|, 1))².
 
     Quan et al., IEEE Trans. Med. Imaging 37 (2018), in the PyTorch port that publishes a table. The peak is
-    1 even where the truth stays far below. The port clips its first argument to [0, 1], which is the truth: what
-    a reconstruction has above 1 counts as error.
+    1 even where the truth stays far below. The port clips its first argument to [0, 1], which is the truth:
+    what a reconstruction has above 1 counts as error.
     """
     x, t = magnitude(image), magnitude(truth).clamp(max=1)
     one = torch.ones(x.shape[:-2], dtype=torch.float64, device=x.device)
@@ -156,15 +158,16 @@ def bart(image: Tensor, truth: Tensor) -> Scores:
 
 
 def bart_scaled(image: Tensor, truth: Tensor) -> Scores:
-    """min over complex a of ‖a x − t‖/‖t‖, a = ⟨x, t⟩/⟨x, x⟩, as `bart nrmse -s t x`.
+    """‖x/a − t‖/‖t‖ of the complex values, a = ⟨t, x⟩/⟨t, t⟩, as `bart nrmse -s t x`, which prints a as well.
 
-    What a wrong scale or a constant phase costs is forgiven. 1 for an image of zeros.
+    A wrong scale or a constant phase is forgiven. The truth is fitted to the image, not the image to the
+    truth, so this is not the least error that a scale can give. inf where the two are orthogonal.
     """
     x, t = _alike(image, truth)
-    overlap, energy = (x.conj() * t).sum((-2, -1)), (x.abs() ** 2).sum((-2, -1))
-    scale = torch.where(energy > 0, overlap / torch.where(energy > 0, energy, 1.0), 0.0)
+    scale = (t.conj() * x).sum((-2, -1)) / (t.abs() ** 2).sum((-2, -1))
+    fitted = nrmse(x, scale[..., None, None] * t)
     return {
-        "nrmse": nrmse(scale[..., None, None] * x, t),
+        "nrmse": torch.where(scale == 0, math.inf, fitted),
         "scale": scale,
         "data_range": _peak(truth.abs()),
     }
@@ -173,15 +176,17 @@ def bart_scaled(image: Tensor, truth: Tensor) -> Scores:
 def deepinv(image: Tensor, truth: Tensor) -> Scores:
     """Of a slice: −10 log₁₀(mean|x − t|² + 1e-8), SSIM with Wang's Gaussian window for range 1, and NMSE.
 
-    deepinv's defaults with `complex_abs=True`. The PSNR never exceeds 80 dB, and the peak is 1 whatever the
-    truth's is; give images that were scaled to [0, 1].
+    deepinv's defaults with `complex_abs=True`. The PSNR never exceeds 80 dB; SSIM, that of torchmetrics, is
+    averaged up to the edges, where windows see mirrored pixels; the peak is 1 whatever the truth's is, so
+    give images that were scaled to [0, 1].
     """
     x, t = magnitude(image), magnitude(truth)
     one = torch.ones(x.shape[:-2], dtype=torch.float64, device=x.device)
     error = (_difference(x, t) ** 2).mean((-2, -1))
+    padded = (F.pad(a.reshape(-1, 1, *a.shape[-2:]), (5, 5, 5, 5), "reflect") for a in (x, t))
     return {
         "psnr_db": -10 * torch.log10(error + 1e-8),
-        "ssim": ssim(x, t, data_range=one, gaussian=True),
+        "ssim": ssim(*padded, data_range=1.0, gaussian=True).reshape(one.shape),
         "nmse": nmse(x, t),
         "data_range": one,
     }

@@ -1,7 +1,7 @@
 """Metrics by name, all called alike; a name carries the unit.
 
-Of a complex image the magnitude is judged, whatever its phase: |x| takes its place, of image and truth each on
-its own, so that a complex reconstruction can meet a root-sum-of-squares truth. For the error of the complex
+Of a complex image the magnitude is judged, whatever its phase: |x| takes its place, of image and truth each
+on its own, so that a complex reconstruction can meet a root-sum-of-squares truth. For the error of complex
 values call `recon.metrics.nrmse` and `psnr` themselves. Errors in HU refuse complex images.
 """
 

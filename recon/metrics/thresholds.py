@@ -12,14 +12,15 @@ from .rois import real_images
 def foreground(
     image: Tensor, threshold: float | None = None, smooth: float = 1.0, dilation: int = 0, ndim: int = 2
 ) -> Tensor:
-    """The largest connected region above a threshold, its holes filled: (*batch, ny, nx), bool.
+    """The largest connected region above a threshold, once the holes of every slice are filled: bool.
 
     Without a threshold it is Otsu's, IEEE Trans. Syst. Man Cybern. 9 (1979), of √|x|: the root, since the
     body's own contrasts would otherwise divide it. Holes, such as skull and air cells, belong to the body.
 
     image : magnitudes ≥ 0, (*batch, ny, nx), or with ndim = 3 volumes (*batch, nz, ny, nx)
     threshold : in the unit of the image, applied after smoothing; None: Otsu's, of every image its own
-    smooth : σ of a Gaussian before the threshold [pixels], against noise; 0 for none
+    smooth : σ of a Gaussian before the threshold [pixels], against noise; it moves edges outwards by 1 to 2
+        pixels per pixel of σ; 0 for none
     dilation : steps by which the mask grows at the end, each to the direct neighbours
     ndim : 2: every slice by itself, 3: every volume as one
 
@@ -54,6 +55,8 @@ def foreground(
             above = np.sqrt(blurred) > otsu(np.sqrt(blurred))
         else:
             above = blurred > threshold
+        for plane in above.reshape(-1, *above.shape[-2:]):  # before labels: a skull may part scalp and brain
+            plane[:] = ndimage.binary_fill_holes(plane)
         labels, count = ndimage.label(above)
         if not count:
             raise ValueError(
@@ -61,7 +64,7 @@ def foreground(
                 f"{blurred.max():g}; lower it or give None"
             )
         sizes = np.bincount(labels.ravel())[1:]
-        body = ndimage.binary_fill_holes(labels == 1 + int(sizes.argmax()))
+        body = labels == 1 + int(sizes.argmax())
         masks[i] = ndimage.binary_dilation(body, iterations=int(dilation)) if dilation else body
     return torch.from_numpy(masks.reshape(x.shape)).to(image.device)
 
