@@ -6,6 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .autocalibration import EspiritMaps as EspiritMaps
+    from .autocalibration import espirit as espirit
     from .backprojection import fbp as fbp
     from .base import LinearOperator as LinearOperator
     from .base import Operator as Operator
@@ -14,6 +16,15 @@ if TYPE_CHECKING:
     from .beam_hardening import water_correction as water_correction
     from .calibration import normalise as normalise
     from .calibration import photon_gain as photon_gain
+    from .coil_compression import compress_coils as compress_coils
+    from .coil_compression import compress_coils_along as compress_coils_along
+    from .coil_compression import mix_coils as mix_coils
+    from .coils import birdcage as birdcage
+    from .coils import combine as combine
+    from .coils import low_frequency_maps as low_frequency_maps
+    from .coils import normalised as normalised
+    from .coils import root_sum_of_squares as root_sum_of_squares
+    from .coils import walsh as walsh
     from .corrections import centre_of_rotation as centre_of_rotation
     from .corrections import detector_rotation as detector_rotation
     from .corrections import recentred as recentred
@@ -62,7 +73,14 @@ if TYPE_CHECKING:
     from .noise import LowDose as LowDose
     from .noise import NoiseModel as NoiseModel
     from .noise import Poisson as Poisson
+    from .noise_amplification import g_factor as g_factor
     from .polyenergetic import Polyenergetic as Polyenergetic
+    from .prewhitening import Prewhitening as Prewhitening
+    from .prewhitening import noise_covariance as noise_covariance
+    from .prewhitening import noise_from_border as noise_from_border
+    from .prewhitening import noise_from_corners as noise_from_corners
+    from .prewhitening import prewhiten as prewhiten
+    from .rician import Rician as Rician
     from .rings import gain_errors as gain_errors
     from .rings import remove_rings as remove_rings
     from .sense import Coils as Coils
@@ -93,6 +111,7 @@ _EXPORTS = {
     "DetectorBlur": "detector",
     "Emission": "emission",
     "EnergyIntegrating": "energy_integrating",
+    "EspiritMaps": "autocalibration",
     "FanBeam": "geometry",
     "Fourier": "fourier",
     "Gaussian": "noise",
@@ -109,6 +128,8 @@ _EXPORTS = {
     "ParallelVectors": "vectors",
     "Poisson": "noise",
     "Polyenergetic": "polyenergetic",
+    "Prewhitening": "prewhitening",
+    "Rician": "rician",
     "Scatter": "detector",
     "Select": "simple",
     "Sense": "sense",
@@ -119,17 +140,23 @@ _EXPORTS = {
     "acceleration": "masks",
     "attenuation": "materials",
     "attenuation_modulation": "dose",
+    "birdcage": "coils",
     "bone_correction": "beam_hardening",
     "centre_of_rotation": "corrections",
+    "combine": "coils",
+    "compress_coils": "coil_compression",
+    "compress_coils_along": "coil_compression",
     "crosstalk": "detector",
     "detector_rotation": "corrections",
     "equispaced_mask": "masks",
+    "espirit": "autocalibration",
     "exposure": "dose",
     "fbp": "backprojection",
     "fbp_variance": "fbp_noise",
     "fdk": "feldkamp",
     "fdk_by_slab": "feldkamp",
     "focal_spot_blur": "detector",
+    "g_factor": "noise_amplification",
     "gain_errors": "rings",
     "gaussian_mask": "masks",
     "grid_mask": "masks_2d",
@@ -140,17 +167,25 @@ _EXPORTS = {
     "insert_into_counts": "insertion",
     "insert_into_log": "insertion",
     "kt_mask": "masks",
+    "low_frequency_maps": "coils",
+    "mix_coils": "coil_compression",
     "nested_masks": "masks",
+    "noise_covariance": "prewhitening",
+    "noise_from_border": "prewhitening",
+    "noise_from_corners": "prewhitening",
     "normalise": "calibration",
+    "normalised": "coils",
     "photon_gain": "calibration",
     "photons_per_ray": "dose",
     "plot": "drawing",
     "poisson_disc": "masks_2d",
+    "prewhiten": "prewhitening",
     "radial_mask": "masks_2d",
     "random_mask": "masks",
     "recentred": "corrections",
     "region_sigma": "water",
     "remove_rings": "rings",
+    "root_sum_of_squares": "coils",
     "seed_of": "masks",
     "sigma_hu": "water",
     "sigma_hu_water": "water",
@@ -161,6 +196,7 @@ _EXPORTS = {
     "to_attenuation": "hounsfield",
     "to_hu": "hounsfield",
     "tube_spectrum": "spectrum",
+    "walsh": "coils",
     "water_correction": "beam_hardening",
 }
 

@@ -17,6 +17,7 @@ HIGHER_IS_BETTER = frozenset({"psnr_db", "ssim", "ms_ssim", "uqi", "vifp", "haar
 
 def scores(task: Task, image: Tensor, truth: Tensor) -> tuple[dict[str, float], str]:
     """Every metric of the task, and why one is missing, or ""."""
+    image, truth = task.seen(image), task.seen(truth)
     context: dict[str, Any] = {
         "data_range": task.data_range,
         "mask": None if task.mask is None else task.mask(truth),
