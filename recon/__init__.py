@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .emission import MLEM as MLEM
     from .emission import OSEM as OSEM
     from .emission import EmissionFBP as EmissionFBP
+    from .grappa import GRAPPA as GRAPPA
     from .iterative import CGLS as CGLS
     from .iterative import LSQR as LSQR
     from .iterative import OSSART as OSSART
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from .mri import ZeroFilled as ZeroFilled
     from .nonlocal_means import FBPNonLocalMeans as FBPNonLocalMeans
     from .problem import Problem as Problem
+    from .replicas import pseudo_replica as pseudo_replica
     from .scaling import CentreScaled as CentreScaled
     from .scaling import estimate_sigma as estimate_sigma
     from .scaling import kspace_scale as kspace_scale
@@ -88,6 +90,7 @@ _EXPORTS = {
     "FBPNonLocalMeans": "nonlocal_means",
     "FBPUNet": "baselines.postprocess",
     "FDK": "direct",
+    "GRAPPA": "grappa",
     "HuberTotalVariation": "variational",
     "Iterate": "solvers",
     "LSQR": "iterative",
@@ -133,6 +136,7 @@ _EXPORTS = {
     "os_sqs": "solvers",
     "osem": "solvers",
     "pdhg": "solvers",
+    "pseudo_replica": "replicas",
     "psnr": "metrics",
     "rmse_hu": "metrics",
     "run": "solvers",
