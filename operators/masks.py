@@ -73,9 +73,9 @@ def equispaced_mask(
     acceleration : R ≥ 1
     center_fraction : f in [0, 1]; default 0.32/R, which is fastMRI's 0.08 at 4 and 0.04 at 8
     spacing : "adjusted": R (n − c)/(n − R c), rounded line by line, so that about n/R lines are sampled, with
-        the centre, but gaps differ by one (fastMRI's EquispacedMaskFraction, that of its public data; the last
-        line is only reached by rounding). "regular": every R-th line, as GRAPPA needs it, R whole; the centre
-        comes on top, so less than R-fold is reached (fastMRI's EquiSpacedMask)
+        the centre, but gaps differ by one (fastMRI's EquispacedMaskFraction, that of its public data; the
+        last line is only reached by rounding). "regular": every R-th line, as GRAPPA needs it, R whole; the
+        centre comes on top, so less than R-fold is reached (fastMRI's EquiSpacedMask)
     offset : index of the first line; default random
     seed : see above
 
@@ -228,7 +228,8 @@ class _Draws:
             self.source = np.random.RandomState(seed)  # type: ignore[arg-type]
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"{name} seed: expected integers from 0 to 2³² − 1, one or several, or a Generator, got {seed!r}"
+                f"{name} seed: expected whole numbers from 0 to 2³² − 1, one or several, or a Generator, got "
+                f"{seed!r}"
             ) from error
 
     def uniform(self, count: int) -> np.ndarray:

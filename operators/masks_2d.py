@@ -27,16 +27,16 @@ def poisson_disc(
     crop: bool = True,
     seed: Seed = 0,
 ) -> Tensor:
-    """Samples about as far apart as the local radius 1 + s|k|, s such that they are round(N/R): (ny, nx), bool.
+    """Samples about as far apart as the local radius 1 + s|k|, s such that they are round(N/R): bool.
 
-    Random, yet without the clusters and holes of independent draws; the density per direction is 1/(1 + s|k|).
+    Random, yet without the clusters and holes of independent draws; the density along a line is 1/(1 + s|k|).
     Dunbar and Humphreys, ACM Trans. Graph. 25 (2006), for the discs; Vasanawala et al., ISBI 2011, for MRI.
     Distances on a grid are 1, √2, 2, √5, …; every point rounds its radius to the one below or above, at
-    random so that the mean is kept, else the density had steps. Points are visited in random order, DC first,
-    and one is taken unless it is nearer to a sample than either's rounded radius. So no two samples are nearer
-    than the largest grid distance up to the local radius of both. s is found by bisection; what is then too
-    much, the last few taken, goes again, so that the number is met exactly. Samples outside the calibration
-    region keep their distance among themselves, not from it.
+    random so that the mean is kept, else the density had steps. Points are visited in random order, DC
+    first, and one is taken unless it is nearer to a sample than either's rounded radius. So no two samples
+    are nearer than the largest grid distance up to the local radius of both. s is found by bisection; what is
+    then too much, the last few taken, goes again, so that the number is met exactly. Samples outside the
+    calibration region keep their distance among themselves, not from it.
 
     shape : (ny, nx)
     acceleration : R ≥ 1, met exactly: N/round(N/R)

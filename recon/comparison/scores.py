@@ -38,7 +38,7 @@ def better(metric: str) -> int:
 
 def decimals(metric: str) -> int:
     """Digits after the point in a table."""
-    return 4 if metric in ("ssim", "nrmse", "ms_ssim", "uqi", "vifp", "haarpsi") else 2
+    return 4 if metric in ("ssim", "nrmse", "nmse", "ms_ssim", "uqi", "vifp", "haarpsi") else 2
 
 
 def label(metric: str) -> str:
@@ -49,6 +49,7 @@ def label(metric: str) -> str:
         "rmse_hu": "RMSE [HU]",
         "mae_hu": "MAE [HU]",
         "nrmse": "NRMSE",
+        "nmse": "NMSE",
         "ms_ssim": "MS-SSIM",
         "uqi": "UQI",
         "vifp": "VIFp",
