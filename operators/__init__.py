@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from .corrections import detector_rotation as detector_rotation
     from .corrections import recentred as recentred
     from .corrections import tilted as tilted
+    from .density import density_compensated_adjoint as density_compensated_adjoint
+    from .density import pipe_menon as pipe_menon
+    from .density import radial_ramp as radial_ramp
+    from .density import voronoi as voronoi
     from .detector import DetectorBlur as DetectorBlur
     from .detector import Lag as Lag
     from .detector import Scatter as Scatter
@@ -74,6 +78,9 @@ if TYPE_CHECKING:
     from .noise import NoiseModel as NoiseModel
     from .noise import Poisson as Poisson
     from .noise_amplification import g_factor as g_factor
+    from .nonuniform_sense import NonUniformSense as NonUniformSense
+    from .nufft import NonUniformFourier as NonUniformFourier
+    from .off_resonance import OffResonance as OffResonance
     from .polyenergetic import Polyenergetic as Polyenergetic
     from .prewhitening import Prewhitening as Prewhitening
     from .prewhitening import noise_covariance as noise_covariance
@@ -91,6 +98,14 @@ if TYPE_CHECKING:
     from .simple import Transmission as Transmission
     from .spectrum import Spectrum as Spectrum
     from .spectrum import tube_spectrum as tube_spectrum
+    from .toeplitz import Toeplitz as Toeplitz
+    from .trajectories import cartesian as cartesian
+    from .trajectories import golden_angles as golden_angles
+    from .trajectories import koosh_ball as koosh_ball
+    from .trajectories import radial as radial
+    from .trajectories import rosette as rosette
+    from .trajectories import spiral as spiral
+    from .trajectories import stack_of_stars as stack_of_stars
     from .vectors import ConeVectors as ConeVectors
     from .vectors import ParallelVectors as ParallelVectors
     from .volume import ConeBeam as ConeBeam
@@ -122,6 +137,9 @@ _EXPORTS = {
     "LowDose": "noise",
     "Mask": "simple",
     "NoiseModel": "noise",
+    "NonUniformFourier": "nufft",
+    "NonUniformSense": "nonuniform_sense",
+    "OffResonance": "off_resonance",
     "Operator": "base",
     "ParallelBeam": "geometry",
     "ParallelBeam3D": "volume",
@@ -134,6 +152,7 @@ _EXPORTS = {
     "Select": "simple",
     "Sense": "sense",
     "Spectrum": "spectrum",
+    "Toeplitz": "toeplitz",
     "Transmission": "simple",
     "Wavelet": "wavelet",
     "XRay": "xray",
@@ -142,11 +161,13 @@ _EXPORTS = {
     "attenuation_modulation": "dose",
     "birdcage": "coils",
     "bone_correction": "beam_hardening",
+    "cartesian": "trajectories",
     "centre_of_rotation": "corrections",
     "combine": "coils",
     "compress_coils": "coil_compression",
     "compress_coils_along": "coil_compression",
     "crosstalk": "detector",
+    "density_compensated_adjoint": "density",
     "detector_rotation": "corrections",
     "equispaced_mask": "masks",
     "espirit": "autocalibration",
@@ -159,6 +180,7 @@ _EXPORTS = {
     "g_factor": "noise_amplification",
     "gain_errors": "rings",
     "gaussian_mask": "masks",
+    "golden_angles": "trajectories",
     "grid_mask": "masks_2d",
     "helical_fbp": "helical",
     "helical_to_fan": "helical",
@@ -166,6 +188,7 @@ _EXPORTS = {
     "insert_dose_into_image": "insertion",
     "insert_into_counts": "insertion",
     "insert_into_log": "insertion",
+    "koosh_ball": "trajectories",
     "kt_mask": "masks",
     "low_frequency_maps": "coils",
     "mix_coils": "coil_compression",
@@ -177,25 +200,32 @@ _EXPORTS = {
     "normalised": "coils",
     "photon_gain": "calibration",
     "photons_per_ray": "dose",
+    "pipe_menon": "density",
     "plot": "drawing",
     "poisson_disc": "masks_2d",
     "prewhiten": "prewhitening",
+    "radial": "trajectories",
     "radial_mask": "masks_2d",
+    "radial_ramp": "density",
     "random_mask": "masks",
     "recentred": "corrections",
     "region_sigma": "water",
     "remove_rings": "rings",
     "root_sum_of_squares": "coils",
+    "rosette": "trajectories",
     "seed_of": "masks",
     "sigma_hu": "water",
     "sigma_hu_water": "water",
     "sinusoidal_modulation": "dose",
+    "spiral": "trajectories",
     "split_materials": "materials",
+    "stack_of_stars": "trajectories",
     "thin_counts": "insertion",
     "tilted": "corrections",
     "to_attenuation": "hounsfield",
     "to_hu": "hounsfield",
     "tube_spectrum": "spectrum",
+    "voronoi": "density",
     "walsh": "coils",
     "water_correction": "beam_hardening",
 }

@@ -49,7 +49,7 @@ def espirit(
     calibration  side of the centre used, one number or one per axis; None: the largest fully sampled box
                  around the middle, at most 32 along an axis
     kernel       side of a patch, one number or one per axis
-    threshold    keep singular values above this fraction of the largest
+    threshold    keep singular values above this fraction of the largest, as sigpy; BART's -t is its square
     crop         S = 0 where the eigenvalue is below
     maps         how many sets: 2 where the object is larger than the field of view (soft SENSE)
     reference    whose phase is made 0, as in `normalised`: a coil by number, or "virtual"
@@ -79,7 +79,8 @@ def espirit(
     vectors = vectors * seen.unsqueeze(2)
     for m in range(maps):
         used = seen[:, m].flatten(1).any(1)
-        vectors[used, m] = normalised(vectors[used, m], reference, ndim)
+        if bool(used.any()):  # of a second set there may be nothing
+            vectors[used, m] = normalised(vectors[used, m], reference, ndim)
     batch = kspace.shape[: -ndim - 1]
     vectors, values = vectors.reshape(*batch, maps, coils, *shape), values.reshape(*batch, maps, *shape)
     if maps == 1:

@@ -56,9 +56,10 @@ def compress_coils(
     power, vectors = leading(samples @ samples.mH, there)
     power = power.clamp_min(0)
     kept = power.cumsum(-1) / power.sum(-1, keepdim=True)
-    if coils is None:
+    if energy is not None:
         # the last fraction is 1 but for rounding
         coils = min(int((kept.reshape(-1, there)[0] < energy).sum()) + 1, there)
+    assert coils is not None
     matrix = vectors[..., :coils].mH.to(kspace)
     matrix, fraction = matrix.expand(*batch, -1, -1), kept[..., coils - 1].to(kspace.real).expand(batch)
     return Compressed(mix_coils(matrix, kspace, ndim), matrix, fraction)

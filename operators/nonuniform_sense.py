@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .base import Composition, LinearOperator, _Linear
 from .gradient import spacings
-from .nufft import NonUniformFourier
+from .nufft import NonUniformFourier, keep, without_gram
 from .sense import _like, check_maps
 from .tensors import real_dtype
 from .toeplitz import toeplitz
@@ -35,10 +35,11 @@ class NonUniformSense(LinearOperator):
 
     Raises
     ------
-    ValueError for maps that are not complex, not finite or zero everywhere, and what `NonUniformFourier` says.
+    ValueError for maps that are not complex, not finite or zero everywhere, and as `NonUniformFourier`.
     """
 
     maps: Tensor
+    _gram: LinearOperator
     _gram_of: tuple[Any, ...] | None = None
 
     def __init__(
@@ -95,9 +96,9 @@ class NonUniformSense(LinearOperator):
         """A*WA, W = diag(weights) of the shape of the trajectory's samples; kept for weights None."""
         if weights is not None:
             return CoilToeplitz(self, weights)
-        stamp = tuple(F._stamp() for F in self._paths)
+        stamp = (id(self.maps), self.maps.device, *(F._stamp() for F in self._paths))
         if self._gram_of != stamp:
-            self._gram, self._gram_of = CoilToeplitz(self), stamp
+            keep(self, CoilToeplitz(self), stamp)
         return self._gram
 
     @property
@@ -120,9 +121,8 @@ class NonUniformSense(LinearOperator):
         scale = math.prod(self.maps.shape[1:]) ** -0.5
         return scale * (_like(self.maps, x).conj() * x).sum(-self.ndim - 1)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._gram_of = None
+    def __getstate__(self) -> dict[str, Any]:
+        return without_gram(self)
 
     @classmethod
     def examples(cls) -> list[NonUniformSense]:
@@ -153,7 +153,7 @@ class CoilToeplitz(LinearOperator):
         if isinstance(A.maps, nn.Parameter):
             self.maps = A.maps
         else:
-            self.register_buffer("maps", A.maps, persistent=False)
+            self.register_buffer("maps", A.maps)
         parts: list[Tensor | None] = [weights] if weights is None or not A.frames else list(weights)
         parts = parts * len(A._paths) if weights is None else parts
         self.T = nn.ModuleList(toeplitz(F, w) for F, w in zip(A._paths, parts, strict=True))
@@ -162,13 +162,11 @@ class CoilToeplitz(LinearOperator):
         x = x.to(real_dtype(x).to_complex())
         maps = _like(self.maps, x)
         x = maps * x.unsqueeze(-self.ndim - 1)
-        if self.frames:
-            x = torch.stack([T(x[:, t]) for t, T in enumerate(self.T)], 1)
-        else:
-            x = self.T[0](x)
+        x = torch.stack([T(x[:, t]) for t, T in enumerate(self.T)], 1) if self.frames else self.T[0](x)
         return (maps.conj() * x).sum(-self.ndim - 1)
 
-    _adjoint = _forward
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return self._forward(y)
 
     @classmethod
     def examples(cls) -> list[CoilToeplitz]:

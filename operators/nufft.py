@@ -47,6 +47,7 @@ class NonUniformFourier(LinearOperator):
     """
 
     trajectory: Tensor
+    _gram: LinearOperator
     _gram_of: tuple[Any, ...] | None = None
 
     def __init__(
@@ -84,7 +85,7 @@ class NonUniformFourier(LinearOperator):
         if self._gram_of != self._stamp():
             from .toeplitz import toeplitz
 
-            self._gram, self._gram_of = toeplitz(self), self._stamp()
+            keep(self, toeplitz(self), self._stamp())
         return self._gram
 
     def _forward(self, x: Tensor) -> Tensor:
@@ -139,9 +140,12 @@ class NonUniformFourier(LinearOperator):
         k = self.trajectory
         return k.data_ptr(), k._version, k.dtype, k.device
 
+    def __getstate__(self) -> dict[str, Any]:
+        return without_gram(self)
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._plans_of, self._gram_of = self._stamp(), None
+        self._plans_of = self._stamp()
 
     def __repr__(self) -> str:
         return f"NonUniformFourier({self.in_shape} -> {self.out_shape}, tolerance={self.tolerance:g})"
@@ -162,6 +166,16 @@ class NonUniformFourier(LinearOperator):
             cls((2, 6, 5), points(3, 8, 2), 1e-3, backend),
             cls((3, 4, 5), points(20, 3), 1e-9, backend),
         ]
+
+
+def keep(A: LinearOperator, gram: LinearOperator, stamp: tuple[Any, ...]) -> None:
+    """Remember A*A beside A, not as a part of it: it is neither saved nor moved, but made again."""
+    A.__dict__.update(_gram=gram, _gram_of=stamp)
+
+
+def without_gram(A: LinearOperator) -> dict[str, Any]:
+    """What copies and pickles of A hold."""
+    return {name: value for name, value in A.__dict__.items() if name not in ("_gram", "_gram_of")}
 
 
 @cache

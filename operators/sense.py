@@ -116,23 +116,26 @@ class Sense(LinearOperator):
         return SenseGram(self)
 
     def _forward(self, x: Tensor) -> Tensor:
-        p, weight, _ = self._folded(x)
         images = x.reshape(-1, *self._spatial)
         if self._learns():
+            p, weight = self._keep("phased", x, self._phased)
             seen = (images * p)[:, None]
             seen = seen if self.maps is None else _like(self.maps, x) * seen
             y = torch.fft.fftn(seen, dim=self._dims) * _each(weight, len(images))
         else:
+            p, weight, _ = self._folded(x)
             y = coils.encode(images, self.maps, p, weight)
         return y.reshape(len(x), *self.out_shape)
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        p, _, weight = self._folded(y)
         images = y.reshape(-1, 1 if self.maps is None else len(self.maps), *self._spatial)
         if self._learns():
-            z = torch.fft.ifftn(_each(weight, len(images)) * images, dim=self._dims, norm="forward")
+            p, weight = self._keep("phased", y, self._phased)
+            z = _each(weight.conj(), len(images)) * images
+            z = torch.fft.ifftn(z, dim=self._dims, norm="forward")
             x = p.conj() * (z if self.maps is None else _like(self.maps, y).conj() * z).sum(1)
         else:
+            p, _, weight = self._folded(y)
             x = coils.decode(images, self.maps, p, weight)
         return x.reshape(len(y), *self.in_shape)
 
@@ -151,26 +154,27 @@ class Sense(LinearOperator):
         return learnt or any(torch._C._functorch.is_functorch_wrapped_tensor(t) for t in held)
 
     def _folded(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Phases p of the image, weights w of k-space, (frames, *spatial), and conj w."""
+        """Phases p of the image, and weights w of k-space for A and for A*, as `coils` wants them."""
         return self._keep("fold", x, self._fold)
 
     def _fold(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        p, weight = self._phased(dtype)
+        return p, *coils.weights(weight)
+
+    def _phased(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         p, q = coils.centring(self._spatial, self.mask.device)
-        p, weight = p.to(dtype), self._frames_of_mask().to(p.real.dtype) * q
-        weight = weight.to(dtype)
-        signs = all(n % 2 == 0 for n in self._spatial)
-        return p, weight, weight if signs else weight.conj().resolve_conj()
+        return p.to(dtype), (self._frames_of_mask().to(q.real.dtype) * q).to(dtype)
 
     def _spectrum(self, dtype: torch.dtype) -> tuple[Tensor, int]:
-        """|mask|² in the order of the FFT, over 1/n, and how many trailing axes A*A has to transform."""
+        """mask² over n in the order of the FFT, for `coils.gram`, and how many trailing axes it is over."""
         mask = self._frames_of_mask()
         ndim = _varying(mask)
-        constant = (slice(None), *(slice(0, 1),) * (self.ndim - ndim))
-        weight = mask[constant].expand(-1, *(1,) * (self.ndim - ndim), *self._spatial[self.ndim - ndim :])
-        weight = weight.double().square() / math.prod(self._spatial[self.ndim - ndim :])
-        return torch.fft.ifftshift(weight, dim=tuple(range(-ndim, 0))).to(dtype) if ndim else weight.to(
-            dtype
-        ), ndim
+        once, sizes = self.ndim - ndim, self._spatial[self.ndim - ndim :]
+        mask = mask[(slice(None), *(slice(0, 1),) * once)].expand(-1, *(1,) * once, *sizes)
+        weight = (mask.double().square() / math.prod(sizes)).to(dtype.to_real())
+        if ndim:
+            weight = torch.fft.ifftshift(weight, dim=tuple(range(-ndim, 0)))
+        return coils.doubled(weight, True), ndim
 
     def _keep(self, what: str, x: Tensor, make: Callable[[torch.dtype], Any]) -> Any:
         """`make`, once for every precision while the mask stays as it is."""

@@ -42,7 +42,7 @@ class Toeplitz(LinearOperator):
             raise ValueError("Toeplitz spectrum: expected finite real values, got complex, NaN or inf")
         self.in_shape = self.out_shape = tuple(shape)
         self.spatial = spatial
-        self.register_buffer("spectrum", spectrum, persistent=False)
+        self.register_buffer("spectrum", spectrum)
 
     def _forward(self, x: Tensor) -> Tensor:
         # axis by axis: lines that are padding alone are never transformed
@@ -55,7 +55,8 @@ class Toeplitz(LinearOperator):
             x = torch.fft.ifft(x, dim=axis).narrow(axis, 0, n)
         return x.contiguous()
 
-    _adjoint = _forward
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return self._forward(y)
 
     @classmethod
     def examples(cls) -> list[Toeplitz]:
@@ -64,7 +65,11 @@ class Toeplitz(LinearOperator):
         def spectrum(*shape: int) -> Tensor:
             return torch.rand(shape, generator=generator, dtype=torch.float64)
 
-        return [cls((4, 5), spectrum(8, 9)), cls((2, 3, 4), spectrum(5, 10)), cls((2, 3, 2), spectrum(3, 6, 4))]
+        return [
+            cls((4, 5), spectrum(8, 9)),
+            cls((2, 3, 4), spectrum(5, 10)),
+            cls((2, 3, 2), spectrum(3, 6, 4)),
+        ]
 
 
 def toeplitz(A: NonUniformFourier, weights: Tensor | None = None) -> Toeplitz:

@@ -71,7 +71,9 @@ def spiral(interleaves: int, readout: int, turns: float, power: float = 1.0) -> 
 def rosette(shots: int, readout: int, petals: float = 8.0) -> Tensor:
     """k = π sin(2π p t) exp(i (2π t + φ_s)), t from 0 to 1: p = petals, φ_s = π s / (p · shots).
 
-    Crosses the centre 2 p times a shot. Noll, IEEE Trans. Med. Imaging 16 (1997). Returns (shots, readout, 2).
+    Crosses the centre 2 p times a shot. Noll, IEEE Trans. Med. Imaging 16 (1997).
+
+    Returns (shots, readout, 2).
     """
     _positive("rosette", shots=shots, readout=readout, petals=petals)
     t = torch.arange(readout, dtype=torch.float64) / readout

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .norms import L21 as L21
     from .norms import Huber as Huber
     from .norms import HuberL21 as HuberL21
+    from .norms import Parts as Parts
     from .norms import SquaredL2 as SquaredL2
     from .prior_image import PriorImageTV as PriorImageTV
     from .prior_image import Shifted as Shifted
@@ -46,6 +47,7 @@ _EXPORTS = {
     "MarkovRandomField": "markov",
     "NonLocalQuadratic": "nonlocal_means",
     "NonNegative": "sets",
+    "Parts": "norms",
     "PatchDictionary": "dictionary",
     "PriorImageTV": "prior_image",
     "QGGMRF": "markov",

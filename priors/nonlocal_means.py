@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from operators.backends.fused import fits
 from operators.tensors import spread, total
 
 from .backends.patches import patch_distance
-from .backends.tv import fits
 from .base import Functional, Step
 from .markov import overlap
 
@@ -74,7 +74,7 @@ def similarities(
         if offset <= (0,) * ndim or any(abs(o) >= n for o, n in zip(offset, shape, strict=True)):
             continue
         here, there = overlap(offset)
-        if ndim == 2 and fits(padded):
+        if ndim == 2 and fits(padded) and not padded.is_complex():
             taps = torch.tensor(window, dtype=x.dtype)
             d = patch_distance(padded.reshape(-1, *padded.shape[-2:]), taps, *offset)
             d = d.reshape(*x.shape[:-2], *d.shape[-2:])

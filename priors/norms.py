@@ -267,6 +267,49 @@ class HuberL21(L21):
         return [(cls(0.4), (2, 3, 5)), (cls(1.5, dim=-1, ndim=2), (4, 3))]
 
 
+class Parts(Functional):
+    """f(Re x) + f(Im x): real and imaginary part each by itself; f(x) where x is real.
+
+    The value depends on the phase of x, which is arbitrary in MRI; it is what several toolboxes do.
+
+    f : a functional of real images
+    """
+
+    def __init__(self, f: Functional):
+        super().__init__()
+        self.f, self.ndim = f, f.ndim
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.f(x.real) + self.f(x.imag) if x.is_complex() else self.f(x)
+
+    def grad(self, x: Tensor) -> Tensor:
+        return torch.complex(self.f.grad(x.real), self.f.grad(x.imag)) if x.is_complex() else self.f.grad(x)
+
+    def prox(self, x: Tensor, step: Step) -> Tensor:
+        if not x.is_complex():
+            return self.f.prox(x, step)
+        return torch.complex(self.f.prox(x.real, step), self.f.prox(x.imag, step))
+
+    def prox_conj(self, y: Tensor, step: Step) -> Tensor:
+        if not y.is_complex():
+            return self.f.prox_conj(y, step)
+        return torch.complex(self.f.prox_conj(y.real, step), self.f.prox_conj(y.imag, step))
+
+    def conjugate(self, y: Tensor) -> Tensor:
+        return self.f.conjugate(y.real) + self.f.conjugate(y.imag) if y.is_complex() else self.f.conjugate(y)
+
+    @property
+    def lipschitz(self) -> Step:
+        return self.f.lipschitz
+
+    def __repr__(self) -> str:
+        return f"Parts({self.f!r})"
+
+    @classmethod
+    def examples(cls) -> list[tuple[Functional, tuple[int, ...]]]:
+        return [(cls(L1()), (3, 5)), (cls(HuberL21(0.4)), (2, 3, 4))]
+
+
 def _power(x: Tensor) -> Tensor:
     """|xᵢ|²"""
     return x.real.square() + x.imag.square() if x.is_complex() else x * x

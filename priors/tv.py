@@ -9,14 +9,14 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from operators.backends.fused import fits
 from operators.gradient import Gradient, spacings
 from operators.tensors import inner, real_dtype, spread, squared_norm, total
 
-from .backends import tv3d
-from .backends.tv import divergence, fits
+from .backends.tv import divergence, turn
 from .backends.tv import dual_step as fused_step
 from .base import Composed, Functional, Scaled, Step
-from .norms import L1, L21, HuberL21
+from .norms import L1, L21, HuberL21, Parts
 
 
 class _Variation(Composed):
@@ -24,14 +24,25 @@ class _Variation(Composed):
 
     weight: Step
 
-    def __init__(self, f: L1 | L21, shape: Sequence[int], pixel_size: float | Sequence[float], weight: Step):
+    def __init__(
+        self,
+        f: L1 | L21,
+        shape: Sequence[int],
+        pixel_size: float | Sequence[float],
+        weight: Step,
+        boundary: str,
+        joint: bool,
+    ):
         shape, name = tuple(shape), type(self).__name__
         if len(shape) not in (2, 3):
             raise ValueError(f"{name} shape: expected (ny, nx) or (nz, ny, nx), got {shape}")
         spacing = spacings(f"{name} pixel_size", pixel_size, len(shape))
         self._spacing, self._cell = spacing, math.prod(spacing)
-        super().__init__(weight * self._cell * f, _Gradient(shape, spacing))
-        self.shape, self.pixel_size, self.pixelwise = shape, pixel_size, f
+        self._delta, self._isotropic = f.delta, isinstance(f, L21)
+        pixelwise = f if joint else Parts(f)
+        super().__init__(weight * self._cell * pixelwise, _Gradient(shape, spacing, boundary))
+        self.shape, self.pixel_size, self.pixelwise = shape, pixel_size, pixelwise
+        self.boundary, self.joint = boundary, joint
         self._step = 1 / (4 * sum(h**-2 for h in spacing))  # 1/‖∇‖² at most
         if isinstance(weight, Tensor) and weight.ndim:
             self.register_buffer("weight", weight)
@@ -60,7 +71,8 @@ class _Variation(Composed):
         batch, image = x.shape[: x.ndim - n], tuple(range(-n, 0))
         weight = torch.as_tensor(step * self.weight, dtype=real_dtype(x), device=x.device)
         weight = weight.expand(batch).reshape(-1)
-        mean = x.mean(image, keepdim=True)
+        # what a gradient does not see stays as it is
+        mean = x.new_zeros(()) if self.boundary == "zero" else x.mean(image, keepdim=True)
         noisy = (x - mean).reshape(-1, *self.shape)
         edge = self._cell ** (1 - 1 / n)
         rounding = 2 * torch.finfo(weight.dtype).eps * weight * edge * total(noisy.abs(), n)
@@ -73,10 +85,10 @@ class _Variation(Composed):
         while len(images):
             k, t_old, p_old = k + 1, t, p
             p = self._dual_step(q, noisy - self.A.adjoint(q), sigma, weight)
-            move = p - p_old
-            t_old = torch.where(inner(q - p, move, n + 1) > 0, 1.0, t)
+            back = turn(q, p, p_old) if fits(q, p, p_old) else inner(q - p, p - p_old, n + 1)
+            t_old = torch.where(back > 0, 1.0, t)
             t = (1 + torch.sqrt(1 + 4 * t_old * t_old)) / 2
-            q = p + spread((t_old - 1) / t, n + 1) * move
+            q = torch.lerp(p_old, p, torch.as_tensor(spread(1 + (t_old - 1) / t, n + 1)).to(p.dtype))
             if k % 10 and k < iterations:
                 continue
             z = noisy - self.A.adjoint(p)
@@ -93,7 +105,7 @@ class _Variation(Composed):
         return torch.cat(result)[torch.cat(order).argsort()].reshape(x.shape) + mean
 
     def dual_step(self, p: Tensor, x_bar: Tensor, sigma: Step) -> Tensor:
-        """Prox of σf* at p + σ∇x̄, fused where it can be: real float32 or float64 images on the CPU.
+        """Prox of σf* at p + σ∇x̄, fused where it can be: on the CPU, where nothing is differentiated.
 
         p     : (*batch, 2, ny, nx) or (*batch, 3, nz, ny, nx)
         x_bar : (*batch, ny, nx) or (*batch, nz, ny, nx)
@@ -102,50 +114,56 @@ class _Variation(Composed):
         return self._dual_step(p, x_bar, sigma, self.weight)
 
     def _dual_step(self, p: Tensor, x_bar: Tensor, sigma: Step, weight: Step) -> Tensor:
-        n, spacing = len(self.shape), self._spacing
-        if (n == 2 and len(set(spacing)) > 1) or not fits(p, x_bar, sigma, weight):
+        n = len(self.shape)
+        if not fits(p, x_bar, sigma, weight) or p.is_complex() != x_bar.is_complex():
             f = Scaled(weight * self._cell, self.pixelwise)
             return f.prox_conj(p + spread(sigma, n + 1) * self.A(x_bar), sigma)
         batch = torch.broadcast_shapes(p.shape[: -n - 1], x_bar.shape[:-n])
         count = math.prod(batch)
 
         def each(value: Step) -> Tensor:
-            return torch.as_tensor(value, dtype=p.dtype).expand(batch).reshape(count).contiguous()
+            return torch.as_tensor(value, dtype=real_dtype(p)).expand(batch).reshape(count).contiguous()
 
         radius = weight * self._cell
         flat_p = p.expand(*batch, n, *self.shape).reshape(count, n, *self.shape)
         flat_x = x_bar.expand(*batch, *self.shape).reshape(count, *self.shape)
-        disc = each(radius), each(1 + sigma * self.pixelwise.delta / radius)
-        isotropic = isinstance(self.pixelwise, L21)
-        if n == 2:
-            result = fused_step(flat_p, flat_x, each(sigma / spacing[0]), *disc, isotropic)
-        else:
-            result = tv3d.dual_step(flat_p, flat_x, each(sigma), *disc, spacing, isotropic)
+        disc = each(radius), each(1 + sigma * self._delta / radius)
+        kind = self.boundary, self._isotropic, self.joint
+        result = fused_step(flat_p, flat_x, each(sigma), *disc, self._spacing, *kind)
         return result.reshape(*batch, n, *self.shape)
+
+    def _options(self) -> str:
+        """What says which of the functionals called total variation this one is."""
+        return f"boundary={self.boundary!r}, joint={self.joint}, weight={self.weight}"
 
 
 class _Gradient(Gradient):
     """Gradient, its adjoint by the kernel that reads p once."""
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        if fits(y) and len(self.spacing) == 3:
-            return tv3d.divergence(y, self.spacing)
-        if fits(y) and len(set(self.spacing)) == 1:
-            return divergence(y, 1 / self.spacing[0])
-        return super()._adjoint(y)
+        return divergence(y, self.spacing, self.boundary) if fits(y) else super()._adjoint(y)
 
 
 class TV(_Variation):
     """E(x) = weight · ∫ |∇x| = weight · h² Σ |∇x|, in the unit of x times mm; of a volume times mm².
 
-    Rudin, Osher, Fatemi, Physica D 60 (1992). Forward differences, no flux through the border; |·| is the
-    Euclidean length of the gradient (isotropic) or the sum of its two moduli (anisotropic), joint over real
-    and imaginary part. The same edge has the same value at every pixel size.
+    Rudin, Osher, Fatemi, Physica D 60 (1992). Forward differences; by default no flux through the border, and
+    |·| the Euclidean length of the gradient, joint over real and imaginary part: turning the phase of an image
+    leaves its TV. The same edge has the same value at every pixel size. At pixel_size=1 it is that of
+
+        isotropic  boundary    joint
+        True       "neumann"   True    this library
+        True       "neumann"   False   deepinv (its channels are real and imaginary part)
+        True       "periodic"  True    BART (pics -R T; differences along the axes of the flag)
+        False      "periodic"  True    sigpy
+        False      "zero"      False   MRpro
 
     shape      : (ny, nx) or (nz, ny, nx)
     pixel_size : h [mm], or one for every axis, (dz, dy, dx); their product stands for h²
-    isotropic  : Euclidean length, or sum of moduli
+    isotropic  : Euclidean length, or the sum of the moduli of the partial derivatives
     weight     : > 0, a float or one per image (*batch,); 2 * tv is a TV of twice the weight
+    boundary   : what lies beyond the far edge, as in operators.Gradient: "neumann", "periodic" or "zero"
+    joint      : modulus of complex numbers, or the TV of the real plus that of the imaginary part
     """
 
     def __init__(
@@ -154,9 +172,12 @@ class TV(_Variation):
         pixel_size: float | Sequence[float] = 1.0,
         isotropic: bool = True,
         weight: Step = 1.0,
+        boundary: str = "neumann",
+        joint: bool = True,
     ):
         n = len(shape)
-        super().__init__(L21(-n - 1, n + 1) if isotropic else L1(ndim=n + 1), shape, pixel_size, weight)
+        f = L21(-n - 1, n + 1) if isotropic else L1(ndim=n + 1)
+        super().__init__(f, shape, pixel_size, weight, boundary, joint)
         self.isotropic = isotropic
 
     def grad(self, x: Tensor) -> Tensor:
@@ -166,10 +187,10 @@ class TV(_Variation):
         )
 
     def _weighted(self, weight: Step) -> TV:
-        return TV(self.shape, self.pixel_size, self.isotropic, weight)
+        return TV(self.shape, self.pixel_size, self.isotropic, weight, self.boundary, self.joint)
 
     def __repr__(self) -> str:
-        options = f"pixel_size={self.pixel_size}, isotropic={self.isotropic}, weight={self.weight}"
+        options = f"pixel_size={self.pixel_size}, isotropic={self.isotropic}, {self._options()}"
         return f"TV({self.shape}, {options})"
 
     @classmethod
@@ -181,6 +202,8 @@ class TV(_Variation):
             (cls((3, 1)), (3, 1)),
             (cls((3, 4, 2), pixel_size=(2.0, 0.5, 1.0)), (3, 4, 2)),
             (cls((3, 2, 4), isotropic=False, weight=0.4), (3, 2, 4)),
+            (cls((4, 3), isotropic=False, boundary="periodic"), (4, 3)),
+            (cls((3, 5), (0.5, 2.0), boundary="zero", joint=False), (3, 5)),
         ]
 
 
@@ -193,6 +216,7 @@ class HuberTV(_Variation):
     pixel_size : h [mm], or one for every axis, (dz, dy, dx); their product stands for h²
     delta      : the slope where linear growth begins, > 0 [unit of x per mm]
     weight     : > 0, a float or one per image (*batch,)
+    boundary, joint : as in TV
     """
 
     def __init__(
@@ -201,18 +225,19 @@ class HuberTV(_Variation):
         pixel_size: float | Sequence[float] = 1.0,
         delta: float = 1.0,
         weight: Step = 1.0,
+        boundary: str = "neumann",
+        joint: bool = True,
     ):
         n = len(shape)
-        super().__init__(HuberL21(delta, -n - 1, n + 1), shape, pixel_size, weight)
+        super().__init__(HuberL21(delta, -n - 1, n + 1), shape, pixel_size, weight, boundary, joint)
         self.delta = delta
 
     def _weighted(self, weight: Step) -> HuberTV:
-        return HuberTV(self.shape, self.pixel_size, self.delta, weight)
+        return HuberTV(self.shape, self.pixel_size, self.delta, weight, self.boundary, self.joint)
 
     def __repr__(self) -> str:
-        return (
-            f"HuberTV({self.shape}, pixel_size={self.pixel_size}, delta={self.delta}, weight={self.weight})"
-        )
+        options = f"pixel_size={self.pixel_size}, delta={self.delta}, {self._options()}"
+        return f"HuberTV({self.shape}, {options})"
 
     @classmethod
     def examples(cls) -> list[tuple[Functional, tuple[int, ...]]]:
@@ -221,4 +246,5 @@ class HuberTV(_Variation):
             (cls((4, 7), pixel_size=0.5, delta=1.0), (4, 7)),
             (cls((1, 6), delta=0.1, weight=0.3), (1, 6)),
             (cls((3, 4, 2), pixel_size=(2.0, 0.5, 1.0), delta=0.3), (3, 4, 2)),
+            (cls((3, 4), delta=0.3, boundary="periodic", joint=False), (3, 4)),
         ]

@@ -45,7 +45,7 @@ class GRAPPA(Reconstructor):
         _check_kernel(kernel, regularisation)
         if combine not in ("rss", "sense"):
             raise ValueError(f'GRAPPA combine: expected "rss" or "sense", got {combine!r}')
-        self.kernel, self.calibration = tuple(kernel), calibration
+        self.kernel, self.calibration = kernel, calibration
         self.regularisation, self.combine = regularisation, combine
 
     @torch.no_grad()
@@ -154,7 +154,7 @@ def _learn(region: Tensor, deltas: list[tuple[int, ...]], regularisation: float)
     mean = float(gram.diagonal().real.mean())
     gram += regularisation * mean * torch.eye(len(gram)).to(gram)
     root, failed = torch.linalg.cholesky_ex(gram)
-    if int(failed):
+    if int(failed) or (regularisation == 0 and sources.shape[1] < len(gram)):
         raise ValueError(
             f"GRAPPA calibration: {sources.shape[1]} places can not determine {len(gram)} weights; use "
             "regularisation > 0, a smaller kernel or more of the centre"

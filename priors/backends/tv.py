@@ -1,133 +1,316 @@
-"""The dual step of total variation and the divergence in one pass over memory each (numba, both cores)."""
+"""Total variation in one pass over memory each: dual step, divergence (numba, both cores).
+
+Images of any number of axes, real or complex; complex ones are pairs of real numbers along the last axis,
+`width` is 2 then. Arrays are (images, lines, numbers of a line), duals (images, directions, lines, numbers).
+A row stays in the first cache from its differences to its projection.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import math
 
-import numba
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numba import njit
 from torch import Tensor
 
-from operators.backends.pool import available, share
-
-Array = NDArray[Any]
-
-SMALL = 2**14  # pixels that one thread has done before a second one has woken
+from operators.backends.fused import Array, empty, reals, row, share_rows
+from operators.gradient import BOUNDARIES
+from operators.tensors import real_dtype
 
 
-def fits(*tensors: Tensor | float) -> bool:
-    """Whether the kernels can stand in: one real precision, on the CPU, nothing to differentiate."""
-    given = [t for t in tensors if isinstance(t, Tensor)]
-    graph = torch.is_grad_enabled() and any(t.requires_grad for t in given)
-    kinds = {t.dtype for t in given if t.ndim}
-    plain = all(t.device.type == "cpu" and not t.is_neg() for t in given)
-    return plain and not graph and len(kinds) == 1 and kinds <= {torch.float32, torch.float64}
+def dual_step(
+    p: Tensor,
+    x: Tensor,
+    sigma: Tensor,
+    radius: Tensor,
+    slack: Tensor,
+    spacing: tuple[float, ...],
+    boundary: str,
+    isotropic: bool,
+    joint: bool,
+) -> Tensor:
+    """Q / max(slack, |q| / radius), q = p + sigma ∇x.
 
-
-def dual_step(p: Tensor, x: Tensor, sigma: Tensor, radius: Tensor, slack: Tensor, isotropic: bool) -> Tensor:
-    """Q / max(slack, |q| / radius), q = p + sigma ∇x, ∇ in units of one pixel.
-
-    p : (n, 2, ny, nx), x : (n, ny, nx), sigma, radius, slack : (n,); all of one real dtype, on the CPU.
+    p : (n, D, n₁, …, n_D), x : (n, n₁, …, n_D), both real or both complex; sigma, radius, slack : (n,), real;
+    all of one precision, on the CPU.
     """
-    p, x = p.contiguous(), x.contiguous()
-    out = torch.empty_like(p)
-    arrays = tuple(t.detach().numpy() for t in (p, x, sigma, radius, slack, out))
-    _share_rows(_isotropic if isotropic else _anisotropic, x, *arrays)
+    shape, width = tuple(x.shape[1:]), 2 if x.is_complex() else 1
+    out = empty(p.shape, p.dtype)
+    lines, numbers = math.prod(shape[:-1]), shape[-1] * width
+    flat_x = reals(x).reshape(-1, lines, numbers)
+    flat_p, flat_out = (v.reshape(-1, len(shape), lines, numbers) for v in (reals(p), reals(out)))
+    scale = np.array([1 / h for h in spacing], dtype=flat_x.dtype)
+    each = tuple(t.detach().numpy() for t in (sigma, radius, slack))
+    pairs = width == 2 and joint
+    share_rows(
+        _dual, len(x) * lines, flat_x.size,
+        flat_p, flat_x, *each, flat_out, scale, _sides(shape), width, BOUNDARIES.index(boundary), isotropic, pairs,
+    )  # fmt: skip
     return out
 
 
-def divergence(p: Tensor, scale: float) -> Tensor:
-    """Scale · ∇*p = −scale · div p, ∇ in units of one pixel: (n, 2, ny, nx) -> (n, ny, nx)."""
-    p = p.contiguous()
-    out = p.new_empty(p.shape[0], *p.shape[2:])
-    values = out.numpy()
-    _share_rows(_divergence, out, p.detach().numpy(), values.dtype.type(scale), values)
+def divergence(p: Tensor, spacing: tuple[float, ...], boundary: str) -> Tensor:
+    """∇*p = −div p: (n, D, n₁, …, n_D) -> (n, n₁, …, n_D)."""
+    shape, width = tuple(p.shape[2:]), 2 if p.is_complex() else 1
+    out = empty((len(p), *shape), p.dtype)
+    lines, numbers = math.prod(shape[:-1]), shape[-1] * width
+    flat_p, flat_out = (
+        reals(p).reshape(-1, len(shape), lines, numbers),
+        reals(out).reshape(-1, lines, numbers),
+    )
+    scale = np.array([1 / h for h in spacing], dtype=flat_out.dtype)
+    share_rows(
+        _divergence, len(p) * lines, flat_out.size,
+        flat_p, flat_out, scale, _sides(shape), width, BOUNDARIES.index(boundary),
+    )  # fmt: skip
     return out
 
 
-def _share_rows(step: Callable[..., None], images: Tensor, *arguments: Any) -> None:
-    """step(first, last, …) over all rows of all images, in pieces for the threads there are."""
-    rows = images.shape[0] * images.shape[1]
-    threads = available() if images.numel() > SMALL else 1
-    pieces = 1 if threads == 1 else min(4 * threads, rows)
-    share(lambda k: step(k * rows // pieces, (k + 1) * rows // pieces, *arguments), pieces, threads)
-
-
-row = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _sides(shape: tuple[int, ...]) -> Array:
+    """For every axis but the last: how many lines it has, and how many lines lie between neighbours."""
+    apart = [math.prod(shape[d + 1 : -1]) for d in range(len(shape) - 1)]
+    return np.array([shape[:-1], apart], dtype=np.int64).reshape(2, -1)
 
 
 @row
-def _isotropic_row(
-    p0: Array, p1: Array, here: Array, below: Array, s: float, r: float, slack: float, q0: Array, q1: Array
+def _dual(
+    first: int,
+    last: int,
+    p: Array,
+    x: Array,
+    sigma: Array,
+    radius: Array,
+    slack: Array,
+    out: Array,
+    scale: Array,
+    sides: Array,
+    width: int,
+    edge: int,
+    isotropic: bool,
+    pairs: bool,
 ) -> None:
-    last, least = len(here) - 1, r * slack
+    lines, numbers = x.shape[1:]
+    axes = len(scale)
+    zeros, right, factor = np.zeros(numbers, x.dtype), np.empty(numbers, x.dtype), np.empty(numbers, x.dtype)
+    for k in range(first, last):
+        b, j = k // lines, k % lines
+        here, r, least = x[b, j], radius[b], radius[b] * slack[b]
+        _shift(here, width, edge, right)  # two axes of reals need its last value only
+        if isotropic and axes > 1:
+            s0, s1 = sigma[b] * scale[0], sigma[b] * scale[1]
+            p0, t0 = p[b, 0, j], _neighbour(x[b], j, sides, 0, edge, zeros, right)
+            p1, t1 = p[b, 1, j], _neighbour(x[b], j, sides, 1, edge, zeros, right)
+            if axes == 2 and width == 1:
+                _two(p0, p1, here, t0, right[numbers - 1], s0, s1, r, least, out[b, 0, j], out[b, 1, j])
+                continue
+            if axes == 2 and pairs:
+                _factor_of_two_pairs(p0, p1, here, t0, t1, s0, s1, r, least, factor)
+            elif axes == 2:
+                _factor_of_two(p0, p1, here, t0, t1, s0, s1, r, least, factor)
+            else:
+                s2 = sigma[b] * scale[2]
+                p2, t2 = p[b, 2, j], _neighbour(x[b], j, sides, 2, edge, zeros, right)
+                if pairs:
+                    _factor_of_three_pairs(p0, p1, p2, here, t0, t1, t2, s0, s1, s2, r, least, factor)
+                else:
+                    _factor_of_three(p0, p1, p2, here, t0, t1, t2, s0, s1, s2, r, least, factor)
+                _project(p2, here, t2, s2, factor, out[b, 2, j])
+            _project(p0, here, t0, s0, factor, out[b, 0, j])
+            _project(p1, here, t1, s1, factor, out[b, 1, j])
+            continue
+        for d in range(axes):
+            there, s = _neighbour(x[b], j, sides, d, edge, zeros, right), sigma[b] * scale[d]
+            if pairs:
+                _factor_of_pairs(p[b, d, j], here, there, s, r, least, factor)
+                _project(p[b, d, j], here, there, s, factor, out[b, d, j])
+            else:
+                _clip(p[b, d, j], here, there, s, r, 1 / slack[b], out[b, d, j])
+
+
+@row
+def _shift(here: Array, width: int, edge: int, right: Array) -> None:
+    """The next pixel of every one, along the line."""
+    inside = len(here) - width
+    for i in range(inside):
+        right[i] = here[i + width]
+    for c in range(width):
+        right[inside + c] = here[inside + c] if edge == 0 else here[c] if edge == 1 else 0 * here[c]
+
+
+@row
+def _neighbour(x: Array, j: int, sides: Array, d: int, edge: int, zeros: Array, right: Array) -> Array:
+    """The next line after line j along axis d."""
+    if d == sides.shape[1]:
+        return right
+    n, apart = sides[0, d], sides[1, d]
+    if j // apart % n < n - 1:
+        return x[j + apart]
+    return x[j] if edge == 0 else x[j - (n - 1) * apart] if edge == 1 else zeros
+
+
+# LLVM forms vectors by itself only where few arrays are written: one, in each of these
+
+
+@row
+def _two(
+    p0: Array, p1: Array, here: Array, below: Array, beyond: float, s0: float, s1: float, r: float, least: float,
+    q0: Array, q1: Array,
+) -> None:  # fmt: skip
+    last = len(here) - 1
     for i in range(last):
-        u, v = p0[i] + s * (below[i] - here[i]), p1[i] + s * (here[i + 1] - here[i])
+        u, v = p0[i] + s0 * (below[i] - here[i]), p1[i] + s1 * (here[i + 1] - here[i])
         factor = r / max(np.sqrt(u * u + v * v), least)
         q0[i], q1[i] = u * factor, v * factor
-    u, v = p0[last] + s * (below[last] - here[last]), p1[last]
+    u, v = p0[last] + s0 * (below[last] - here[last]), p1[last] + s1 * (beyond - here[last])
     factor = r / max(np.sqrt(u * u + v * v), least)
     q0[last], q1[last] = u * factor, v * factor
 
 
 @row
-def _anisotropic_row(
-    p0: Array, p1: Array, here: Array, below: Array, s: float, r: float, slack: float, q0: Array, q1: Array
-) -> None:
-    last, inverse = len(here) - 1, 1 / slack
-    for i in range(last):
-        u, v = p0[i] + s * (below[i] - here[i]), p1[i] + s * (here[i + 1] - here[i])
-        q0[i], q1[i] = min(max(inverse * u, -r), r), min(max(inverse * v, -r), r)
-    u, v = p0[last] + s * (below[last] - here[last]), p1[last]
-    q0[last], q1[last] = min(max(inverse * u, -r), r), min(max(inverse * v, -r), r)
+def _clip(p: Array, here: Array, there: Array, s: float, r: float, inverse: float, q: Array) -> None:
+    for i in range(len(here)):
+        q[i] = min(max(inverse * (p[i] + s * (there[i] - here[i])), -r), r)
 
 
 @row
-def _divergence_row(
-    above: Array, here: Array, across: Array, up: float, down: float, scale: float, out: Array
-) -> None:
-    last = len(here) - 1
-    for i in range(1, last):
-        out[i] = up * above[i] - down * here[i] + scale * (across[i - 1] - across[i])
-    out[0] = up * above[0] - down * here[0]
-    if last:
-        out[0] -= scale * across[0]
-        out[last] = up * above[last] - down * here[last] + scale * across[last - 1]
+def _project(p: Array, here: Array, there: Array, s: float, factor: Array, q: Array) -> None:
+    for i in range(len(here)):
+        q[i] = factor[i] * (p[i] + s * (there[i] - here[i]))
 
 
 @row
-def _isotropic(
-    first: int, last: int, p: Array, x: Array, sigma: Array, radius: Array, slack: Array, out: Array
+def _factor_of_pairs(p: Array, here: Array, there: Array, s: float, r: float, least: float, f: Array) -> None:
+    for k in range(len(here) // 2):
+        i, j = 2 * k, 2 * k + 1
+        u, v = p[i] + s * (there[i] - here[i]), p[j] + s * (there[j] - here[j])
+        f[i] = f[j] = r / max(np.sqrt(u * u + v * v), least)
+
+
+@row
+def _factor_of_two(
+    p0: Array, p1: Array, here: Array, t0: Array, t1: Array, s0: float, s1: float, r: float, least: float,
+    f: Array,
+) -> None:  # fmt: skip
+    for i in range(len(here)):
+        u, v = p0[i] + s0 * (t0[i] - here[i]), p1[i] + s1 * (t1[i] - here[i])
+        f[i] = r / max(np.sqrt(u * u + v * v), least)
+
+
+@row
+def _factor_of_two_pairs(
+    p0: Array, p1: Array, here: Array, t0: Array, t1: Array, s0: float, s1: float, r: float, least: float,
+    f: Array,
+) -> None:  # fmt: skip
+    for k in range(len(here) // 2):
+        i, j = 2 * k, 2 * k + 1
+        a, b = p0[i] + s0 * (t0[i] - here[i]), p0[j] + s0 * (t0[j] - here[j])
+        u, v = p1[i] + s1 * (t1[i] - here[i]), p1[j] + s1 * (t1[j] - here[j])
+        f[i] = f[j] = r / max(np.sqrt(a * a + b * b + u * u + v * v), least)
+
+
+@row
+def _factor_of_three(
+    p0: Array, p1: Array, p2: Array, here: Array, t0: Array, t1: Array, t2: Array,
+    s0: float, s1: float, s2: float, r: float, least: float, f: Array,
+) -> None:  # fmt: skip
+    for i in range(len(here)):
+        u, v = p0[i] + s0 * (t0[i] - here[i]), p1[i] + s1 * (t1[i] - here[i])
+        w = p2[i] + s2 * (t2[i] - here[i])
+        f[i] = r / max(np.sqrt(u * u + v * v + w * w), least)
+
+
+@row
+def _factor_of_three_pairs(
+    p0: Array, p1: Array, p2: Array, here: Array, t0: Array, t1: Array, t2: Array,
+    s0: float, s1: float, s2: float, r: float, least: float, f: Array,
+) -> None:  # fmt: skip
+    for k in range(len(here) // 2):
+        i, j = 2 * k, 2 * k + 1
+        a, b = p0[i] + s0 * (t0[i] - here[i]), p0[j] + s0 * (t0[j] - here[j])
+        c, d = p1[i] + s1 * (t1[i] - here[i]), p1[j] + s1 * (t1[j] - here[j])
+        u, v = p2[i] + s2 * (t2[i] - here[i]), p2[j] + s2 * (t2[j] - here[j])
+        f[i] = f[j] = r / max(np.sqrt(a * a + b * b + c * c + d * d + u * u + v * v), least)
+
+
+@row
+def _divergence(
+    first: int, last: int, p: Array, out: Array, scale: Array, sides: Array, width: int, edge: int
 ) -> None:
-    ny = x.shape[1]
+    lines, numbers = out.shape[1:]
+    axes = len(scale)
     for k in range(first, last):
-        b, j = k // ny, k % ny
-        _isotropic_row(
-            p[b, 0, j], p[b, 1, j], x[b, j], x[b, min(j + 1, ny - 1)],
-            sigma[b], radius[b], slack[b], out[b, 0, j], out[b, 1, j],
-        )  # fmt: skip
+        b, j = k // lines, k % lines
+        target, along, s = out[b, j], p[b, axes - 1, j], scale[axes - 1]
+        if axes == 1:
+            target[:] = 0
+        elif axes == 2:
+            before, up, down = _before(j, sides, 0, scale, edge)
+            _difference(p[b, 0, before], p[b, 0, j], up, down, target)
+        else:
+            before, up, down = _before(j, sides, 0, scale, edge)
+            left, high, low = _before(j, sides, 1, scale, edge)
+            p0, p1 = p[b, 0], p[b, 1]
+            _differences(p0[before], p0[j], up, down, p1[left], p1[j], high, low, target)
+        _add_back(along, s, width, edge, target)
 
 
 @row
-def _anisotropic(
-    first: int, last: int, p: Array, x: Array, sigma: Array, radius: Array, slack: Array, out: Array
-) -> None:
-    ny = x.shape[1]
-    for k in range(first, last):
-        b, j = k // ny, k % ny
-        _anisotropic_row(
-            p[b, 0, j], p[b, 1, j], x[b, j], x[b, min(j + 1, ny - 1)],
-            sigma[b], radius[b], slack[b], out[b, 0, j], out[b, 1, j],
-        )  # fmt: skip
+def _before(j: int, sides: Array, d: int, scale: Array, edge: int) -> tuple[int, float, float]:
+    """The line before line j along axis d, and what weights that one and line j have."""
+    n, apart = sides[0, d], sides[1, d]
+    at, s = j // apart % n, scale[d]
+    before = j - apart if at > 0 else j + (n - 1) * apart
+    return before, s if at > 0 or edge == 1 else 0 * s, s if at < n - 1 or edge > 0 else 0 * s
 
 
 @row
-def _divergence(first: int, last: int, p: Array, scale: float, out: Array) -> None:
-    ny = out.shape[1]
+def _difference(above: Array, here: Array, up: float, down: float, out: Array) -> None:
+    for i in range(len(out)):
+        out[i] = up * above[i] - down * here[i]
+
+
+@row
+def _differences(
+    above: Array, here: Array, up: float, down: float, left: Array, there: Array, high: float, low: float,
+    out: Array,
+) -> None:  # fmt: skip
+    for i in range(len(out)):
+        out[i] = up * above[i] - down * here[i] + high * left[i] - low * there[i]
+
+
+@row
+def _add_back(p: Array, s: float, width: int, edge: int, out: Array) -> None:
+    """Add s times the p before every pixel minus the p at it, along the line."""
+    inside = len(p) - width
+    for i in range(width, inside):
+        out[i] += s * (p[i - width] - p[i])
+    for c in range(width):
+        i = inside + c
+        if inside:
+            out[c] -= s * p[c]
+            out[i] += s * p[i - width]
+        if edge > 0:
+            out[i] -= s * p[i]
+        if edge == 1:
+            out[c] += s * p[i]
+
+
+def turn(q: Tensor, p: Tensor, old: Tensor) -> Tensor:
+    """Re⟨q − p, p − old⟩ per image, all (n, …) -> (n,): whether p moves back from where momentum led it."""
+    lines = math.prod(p.shape[1:-1])
+    arrays = tuple(reals(v).reshape(len(p), lines, -1) for v in (q, p, old))
+    sums = np.zeros((len(p), lines))
+    share_rows(_turn, len(p) * lines, arrays[0].size, *arrays, sums)
+    return torch.from_numpy(sums.sum(1)).to(real_dtype(p))
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+def _turn(first: int, last: int, q: Array, p: Array, old: Array, sums: Array) -> None:
+    lines = p.shape[1]
     for k in range(first, last):
-        b, j = k // ny, k % ny
-        up, down = scale * (j > 0), scale * (j < ny - 1)
-        _divergence_row(p[b, 0, max(j - 1, 0)], p[b, 0, j], p[b, 1, j], up, down, scale, out[b, j])
+        b, j = k // lines, k % lines
+        here, there, before, total = p[b, j], q[b, j], old[b, j], 0 * p[0, 0, 0]
+        for i in range(len(here)):
+            total += (there[i] - here[i]) * (here[i] - before[i])
+        sums[b, j] = total

@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from .cfl import read_cfl as read_cfl
     from .cfl import to_bart as to_bart
     from .cfl import write_cfl as write_cfl
-    from .coil_fields import SmoothField as SmoothField
-    from .coil_fields import coil_fields as coil_fields
-    from .coil_fields import random_phase as random_phase
     from .ct_pd import read_ct_pd as read_ct_pd
     from .dicom import DicomImage as DicomImage
     from .dicom import example_head as example_head
@@ -45,6 +42,7 @@ if TYPE_CHECKING:
     from .low_contrast import low_contrast_phantom as low_contrast_phantom
     from .low_contrast import lumpy_background as lumpy_background
     from .low_contrast import power_law_background as power_law_background
+    from .modalities import mr_pairs as mr_pairs
     from .motion import Motion as Motion
     from .motion import moved_image as moved_image
     from .motion import random_motion as random_motion
@@ -53,7 +51,6 @@ if TYPE_CHECKING:
     from .mr_contrast import InversionRecovery as InversionRecovery
     from .mr_contrast import SpinEcho as SpinEcho
     from .mr_contrast import typical_sequence as typical_sequence
-    from .mr_pairs import mr_pairs as mr_pairs
     from .mr_sets import SyntheticMRI as SyntheticMRI
     from .mr_sets import mr_ellipses as mr_ellipses
     from .mr_simulation import simulate_mri as simulate_mri
@@ -79,6 +76,9 @@ if TYPE_CHECKING:
     from .simulation import simulate as simulate
     from .simulation import simulate_ellipses as simulate_ellipses
     from .simulation import simulate_ellipsoids as simulate_ellipsoids
+    from .smooth_fields import SmoothField as SmoothField
+    from .smooth_fields import coil_fields as coil_fields
+    from .smooth_fields import random_phase as random_phase
     from .tiff import read_tiff as read_tiff
     from .tiff import read_tiff_scan as read_tiff_scan
     from .volumes import Volume as Volume
@@ -101,7 +101,7 @@ _EXPORTS = {
     "Scan": "scans",
     "Series": "dicom_series",
     "SimulatedPairs": "sets",
-    "SmoothField": "coil_fields",
+    "SmoothField": "smooth_fields",
     "SpinEcho": "mr_contrast",
     "SyntheticMRI": "mr_sets",
     "UnpairedData": "sets",
@@ -110,7 +110,7 @@ _EXPORTS = {
     "anonymise": "dicom_write",
     "axial": "volumes",
     "centre_crop": "kspace_problem",
-    "coil_fields": "coil_fields",
+    "coil_fields": "smooth_fields",
     "dival_ellipses": "random_ellipses",
     "dival_problem": "dival",
     "ellipse_kspace": "kspace_ellipses",
@@ -121,7 +121,7 @@ _EXPORTS = {
     "lumpy_background": "low_contrast",
     "moved_image": "motion",
     "mr_ellipses": "mr_sets",
-    "mr_pairs": "mr_pairs",
+    "mr_pairs": "modalities",
     "mri_problem": "kspace_problem",
     "multicoil_kspace": "multicoil",
     "multicoil_samples": "multicoil",
@@ -134,7 +134,7 @@ _EXPORTS = {
     "random_ellipses_2018": "random_ellipses",
     "random_head": "heads",
     "random_motion": "motion",
-    "random_phase": "coil_fields",
+    "random_phase": "smooth_fields",
     "read_2detect": "fan_files",
     "read_cfl": "cfl",
     "read_ct_pd": "ct_pd",

@@ -72,14 +72,14 @@ def read_ismrmrd(
         flags = heads["flags"]
         noise_at = np.flatnonzero(_flag(flags, NOISE))
         use = ~_flag(flags, NOISE, *OTHER)
+        if not use.any():
+            raise ValueError(f"{path}: no readouts of an image in it, only {noise_at.size} of noise")
         space, e = _encoding(path, header, heads[use]["encoding_space_ref"], encoding)
         use &= heads["encoding_space_ref"] == space
         only = _flag(flags, CALIBRATION) & ~_flag(flags, BOTH)
         imaging, calibrating = np.flatnonzero(use & ~only), np.flatnonzero(use & only)
         if not imaging.size:
             imaging, calibrating = calibrating, imaging  # all that there is
-        if not imaging.size:
-            raise ValueError(f"{path}: no readouts of an image in it, only {noise_at.size} of noise")
         coils = _coils(path, heads[imaging])
         noise = _noise(path, data, heads, noise_at, imaging[0], coils, header)
         combos, which = _images(heads[imaging])

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from operators import Gaussian, LinearOperator
+from operators import Gaussian, Prewhitening, noise_covariance
+from operators.nonuniform_sense import NonUniformSense
 
 from ..problem import Problem
-from .kspace_noise import edge_sigma, mixed, radius, whitening
-from .kspace_problem import NO_MAPS, centre_crop, mri_problem
+from .kspace_problem import NO_MAPS, centre_crop, known, mri_problem
 from .volumes import Affine, Volume, finite
 
 
@@ -142,18 +142,10 @@ class KSpace:
             return torch.ones(self.grid, dtype=torch.bool)
         return self.mask.expand(len(self), *self.grid)[index]
 
-    def sigma(self, index: int | Sequence[int] = 0) -> float:
-        """σ, E|n|² = σ², of one sample: from the noise scan, else from the edge of k-space.
-
-        The edge still holds some of the image, so that without a noise scan σ is an upper bound.
-        """
-        if self.noise is not None:
-            return math.sqrt(float(self.noise.abs().square().double().mean()))
-        y = self[index]
-        if self.trajectory is not None:
-            k = self._trajectory(index)
-            return edge_sigma(y, torch.linalg.vector_norm(k, dim=-1))
-        return edge_sigma(y, radius(self.grid), self.sampled(index))
+    @property
+    def sigma(self) -> float | None:
+        """σ of the noise scan, E|n|² = σ² of one sample, root mean square of the coils; None without one."""
+        return None if self.noise is None else math.sqrt(float(self.noise.abs().square().double().mean()))
 
     def problem(
         self,
@@ -166,13 +158,14 @@ class KSpace:
 
         index : of the image; several are frames of one image, (frames, [nz,] ny, nx)
         maps : coil sensitivities; None takes those of the file; not needed for one coil
-        sigma : of the noise, E|n|² = σ²; None: see `sigma`. Correlated coils want `prewhitened` first
+        sigma : of the noise, E|n|² = σ²; None: of the noise scan (correlated coils want `prewhitened` first),
+            else `estimate_sigma` of the edge of k-space, an upper bound
         mask : bool; what to use of what was measured, to undersample in retrospect
 
         Raises ValueError for several coils without maps, and where nothing is left.
         """
         maps = self.maps if maps is None else maps
-        sigma = self.sigma(index) if sigma is None else sigma
+        sigma = self.sigma if sigma is None else sigma
         if self.trajectory is not None:
             return self._non_cartesian(index, maps, sigma)
         used = self.sampled(index) if mask is None else self.sampled(index) & mask
@@ -182,17 +175,18 @@ class KSpace:
         """The scan with noise of σ = 1, independent between coils: y ← L⁻¹ y, L L* = Ψ of the noise scan."""
         if self.noise is None:
             raise ValueError(f"{self.source or 'KSpace'}: no noise scan in it, its coils cannot be whitened")
-        W = whitening(self.noise)
-        data = self.kspace
-        whitened: Tensor | Stored = (
-            mixed(W, data, 1) if isinstance(data, Tensor) else Stored(data.shape, _Mixed(W, data))
-        )
+        try:
+            W = Prewhitening(noise_covariance(self.noise))
+        except ValueError as error:
+            raise ValueError(f"{self.source or 'KSpace'}: {error}") from None
+        data, ndim = self.kspace, len(self.kspace.shape) - 2
+        white = W(data, ndim) if isinstance(data, Tensor) else Stored(data.shape, _White(W, data, ndim))
         return replace(
             self,
-            kspace=whitened,
-            noise=mixed(W, self.noise, 0),
-            maps=None if self.maps is None else mixed(W, self.maps, 0),
-            calibration=None if self.calibration is None else mixed(W, self.calibration, 1),
+            kspace=white,
+            noise=W(self.noise, 1),
+            maps=None if self.maps is None else W(self.maps, len(self.grid)),
+            calibration=None if self.calibration is None else W(self.calibration, len(self.grid)),
         )
 
     def cropped(self, image: Tensor) -> Tensor:
@@ -230,35 +224,32 @@ class KSpace:
         if not bool(self.mask.any()):
             raise ValueError(f"{who}mask: samples nothing")
 
-    def _trajectory(self, index: int | Sequence[int]) -> Tensor:
-        assert self.trajectory is not None
-        if self.trajectory.ndim == 2:
-            return self.trajectory
-        if not isinstance(index, int):
-            raise ValueError("problem index: frames of different trajectories; take them one by one")
-        return self.trajectory[index]
-
-    def _non_cartesian(self, index: int | Sequence[int], maps: Tensor | None, sigma: float) -> Problem:
-        import operators
-
-        if not isinstance(index, int):
-            raise ValueError("problem index: expected one image, frames of a trajectory are not stacked")
-        A: LinearOperator = operators.NonUniformFourier(self.grid, self._trajectory(index))
-        if maps is not None:
-            A = A @ operators.Coils(maps)
-        elif self.coils > 1:
-            raise ValueError(NO_MAPS.format(self.coils))
-        y = self[index] if maps is not None else self[index][0]
-        return Problem(A, y, Gaussian(sigma, data_ndim=len(A.out_shape)))
+    def _non_cartesian(self, index: int | Sequence[int], maps: Tensor | None, sigma: float | None) -> Problem:
+        k = self.trajectory
+        assert k is not None
+        frames = not isinstance(index, int)
+        if k.ndim == 3:
+            k = k[index] if isinstance(index, int) else k[list(index)]
+        elif frames:
+            k = k.expand(len(self[index]), *k.shape)
+        if maps is None:
+            if self.coils > 1:
+                raise ValueError(NO_MAPS.format(self.coils))
+            maps = torch.ones(1, *self.grid, dtype=torch.complex64)
+        sides = (1.0,) * frames + self.pixel_size
+        A = NonUniformSense(k, maps, pixel_size=sides, frames=frames)
+        y = self[index]
+        return Problem(A, y, Gaussian(known(A, y, sigma), data_ndim=len(A.out_shape)))
 
 
 @dataclass(frozen=True, eq=False)
-class _Mixed:
-    matrix: Tensor
+class _White:
+    whiten: Prewhitening
     data: Stored
+    ndim: int
 
     def __call__(self, k: int) -> Tensor:
-        return mixed(self.matrix, self.data[k], 0)
+        return self.whiten(self.data[k], self.ndim)
 
 
 def axial_affine(scan: KSpace) -> Affine:

@@ -22,7 +22,7 @@ def ellipse_kspace(ellipses: Ellipses, k: Tensor, shape: tuple[int, int], pixel_
 
     The Fourier integral n^(−½) ∫ f(r) exp(−i k·r) dr of the object itself, r in pixels from the centre of
     pixel (ny // 2, nx // 2), rows downwards: scaled as `operators.Fourier` is. The FFT of its raster differs
-    by what pixels and aliasing change. Koay, Sarlls, Özarslan, Magn. Reson. Med. 58 (2007) 430 (there in 3-D).
+    by what pixels and aliasing change. Koay, Sarlls, Özarslan, Magn. Reson. Med. 58 (2007) 430, there in 3-D.
 
     ellipses : the object [mm]; a, b semi-axes along ξ, η, c centre, v value
     k : (*, 2), (k_y, k_x) [rad per pixel], as trajectories are

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from operators import Gaussian, Sense
+from operators import Gaussian, LinearOperator, Sense
 
 from ..problem import Problem
+from ..scaling import estimate_sigma
 
 NO_MAPS = (
     "mri_problem maps: {} coils need sensitivities; estimate them with operators.espirit, or combine the "
@@ -21,7 +22,7 @@ def mri_problem(
     kspace: Tensor,
     mask: Tensor | None = None,
     maps: Tensor | None = None,
-    sigma: float = 1.0,
+    sigma: float | None = None,
     pixel_size: float | Sequence[float] = 1.0,
 ) -> Problem:
     """y = M F S x + n of Cartesian k-space: `Sense(mask, maps)` with noise where something was measured.
@@ -29,7 +30,7 @@ def mri_problem(
     kspace : ([frames,] coils, [kz,] ky, kx), complex; values outside the mask are set to 0
     mask : bool, ([frames,] [kz,] ky, kx) or broadcasting to it; None: everything was measured
     maps : (coils, [nz,] ny, nx); None for one coil, whose data may leave out the dimension of coils
-    sigma : of the noise, E|n|² = σ²
+    sigma : of the noise, E|n|² = σ²; None: `estimate_sigma`, from the edge of k-space
     pixel_size : [mm], one number or one for every spatial axis
 
     Raises ValueError for several coils without maps, k-space that is not complex, and an empty mask.
@@ -51,7 +52,16 @@ def mri_problem(
         maps = maps.to(kspace.dtype)
     A = Sense(mask, maps, shape=shape, ndim=ndim, pixel_size=sides)
     y = kspace.masked_fill(~A.sampled.to(kspace.device), 0)
-    return Problem(A, y, Gaussian(sigma, data_ndim=len(A.out_shape), mask=A.sampled))
+    return Problem(A, y, Gaussian(known(A, y, sigma), data_ndim=len(A.out_shape), mask=A.sampled))
+
+
+def known(A: LinearOperator, y: Tensor, sigma: float | None) -> float:
+    """σ as given, or of the edge of k-space; an error where nothing is there."""
+    if sigma is None:
+        sigma = float(estimate_sigma(A, y))
+        if not sigma > 0:
+            raise ValueError("mri_problem sigma: the edge of k-space holds no noise to measure; say sigma")
+    return sigma
 
 
 def centre_crop(image: Tensor, shape: Sequence[int]) -> Tensor:

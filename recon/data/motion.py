@@ -138,8 +138,8 @@ def moved_image(image: Tensor, translation: tuple[float, float], angle: float) -
         image = _shifted(image, -math.tan(angle / 2) * y, -1)
         image = _shifted(image, -math.sin(angle) * x, -2)
         image = _shifted(image, -math.tan(angle / 2) * y, -1)
-    image = _shifted(image, torch.full((ny,), float(translation[0])), -1)
-    return _shifted(image, torch.full((nx,), -float(translation[1])), -2)
+    image = _shifted(image, torch.full_like(y, translation[0]), -1)
+    return _shifted(image, torch.full_like(x, -translation[1]), -2)
 
 
 def _shifted(image: Tensor, by: Tensor, dim: int) -> Tensor:

@@ -89,16 +89,17 @@ def header_xml(encoding: Encoding, coils: int, attributes: Mapping[str, Any] | N
     frequency = round(42.577478e6 * float(field_T)) if field_T else 0  # of protons, which the schema demands
     times = "".join(f"<{n}>{float(said[n])!r}</{n}>" for n in ("TR", "TE", "TI") if n in said)
     protocol = str(said.get("acquisition", ""))
-    measured = f"<protocolName>{escape(protocol)}</protocolName>" if protocol else ""
+    # a protocolName would need a patientPosition, which nobody said
+    named = "<userParameterString><name>acquisition</name><value>{}</value></userParameterString>"
     return (
         f'<?xml version="1.0" encoding="UTF-8"?><ismrmrdHeader xmlns="{NAMESPACE}">'
-        + (f"<measurementInformation>{measured}</measurementInformation>" if measured else "")
-        + f"<acquisitionSystemInformation>{strength}<receiverChannels>{coils}</receiverChannels>"
+        f"<acquisitionSystemInformation>{strength}<receiverChannels>{coils}</receiverChannels>"
         "</acquisitionSystemInformation><experimentalConditions>"
         f"<H1resonanceFrequency_Hz>{frequency}</H1resonanceFrequency_Hz></experimentalConditions>"
         f"<encoding>{spaces}<encodingLimits>{limits}</encodingLimits>"
         f"<trajectory>{escape(encoding.trajectory)}</trajectory></encoding>"
         + (f"<sequenceParameters>{times}</sequenceParameters>" if times else "")
+        + (f"<userParameters>{named.format(escape(protocol))}</userParameters>" if protocol else "")
         + "</ismrmrdHeader>"
     )
 
@@ -149,6 +150,9 @@ def _attributes(where: str, root: Any) -> dict[str, Any]:
         said = _find(root, *place)
         if said:
             found[name] = said
+    for node in (e for p in root if _tag(p) == "userParameters" for e in p):
+        if _find(node, "name") == "acquisition":  # as header_xml writes it
+            found.setdefault("acquisition", _find(node, "value") or "")
     patient = _find(root, "subjectInformation", "patientID")
     return found | ({"patient_hash": hashed(patient)} if patient else {})
 

@@ -13,11 +13,11 @@ from torch import Tensor
 from operators import LinearOperator, Sense
 
 from .brains import FIELD, random_brain
-from .coil_fields import SmoothField, coil_fields, random_phase
 from .ellipses import Ellipse, Ellipses
 from .mr_simulation import TRUTHS, noisy, pixel_means
 from .multicoil import combined, multicoil_kspace
 from .sets import Pair, SimulatedPairs
+from .smooth_fields import SmoothField, coil_fields, random_phase
 
 
 class SyntheticMRI(SimulatedPairs):

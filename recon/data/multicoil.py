@@ -9,9 +9,9 @@ from torch import Tensor
 
 from operators import Fourier
 
-from .coil_fields import SmoothField, pixel_centres
 from .ellipses import Ellipses
 from .kspace_ellipses import ellipse_kspace, half_step_kspace
+from .smooth_fields import SmoothField, pixel_centres
 
 
 def multicoil_kspace(

@@ -81,7 +81,7 @@ def coil_fields(
 
     Biot and Savart's law for loops that look at the middle, by reciprocity (Hoult, Concepts Magn. Reson. 12
     (2000) 173); then the least-squares sum of (2·order + 1)² waves. Σ|S|² = 1 up to the error of that sum,
-    below 1 % at the default order (a test measures it), so noise of σ in k-space is noise of σ in the
+    below 0.3 % at the default order (a test measures it), so noise of σ in k-space is noise of σ in the
     combined image of a full scan. Synthetic.
 
     coils : how many, evenly around
