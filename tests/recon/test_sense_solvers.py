@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from operators import Gaussian, Identity, LinearOperator, Sense, Wavelet
-from priors import L1, L21, TV, SquaredL2, WaveletL1
+from operators import Gaussian, Identity, Sense, Wavelet
+from priors import L1, TV, SquaredL2, WaveletL1
 from recon import CGSENSE, CentreScaled, Problem, TotalVariation, VariationalReconstruction, kspace_scale
 from recon.solvers import admm, cg, fista, gradient_descent, pdhg, run
 
@@ -87,54 +87,45 @@ def test_solvers_agree_on_sparsity(kind, case):
         return f(A(x)) + prior(x)
 
     found = {
-        "pdhg": run(pdhg([f @ A, prior], None, zero), 1500, 1e-9),
-        "admm": run(admm([f @ A, prior], None, zero), 700, 1e-8),
-        "admm, whole": run(admm([prior], None, zero, quadratic=f @ A), 700, 1e-8),
+        "pdhg": run(pdhg([f @ A, prior], None, zero), 1000, 1e-8),
+        "admm": run(admm([f @ A, prior], None, zero, 3), 400, 1e-7),
     }
     if kind == "wavelet":
+        found["admm, whole"] = run(admm([prior], None, zero, 3, quadratic=f @ A), 400, 1e-7)
         found["fista"] = run(fista(f @ A, prior, 1.02 * A.norm() ** 2, zero), 1000, 1e-10)
     else:
-        found["TotalVariation"] = TotalVariation(0.05, 700, 1e-8, algorithm="admm")(case)
+        found["TotalVariation"] = TotalVariation(0.05, 400, 1e-7, algorithm="admm")(case)
     for name, x in found.items():
         torch.testing.assert_close(objective(x), objective(found["pdhg"]), rtol=1e-6, atol=0, msg=name)
         torch.testing.assert_close(x, found["pdhg"], rtol=0, atol=1e-5, msg=name)
 
 
-def test_admm_with_the_inverse_is_the_same(case):
-    """One coil and a periodic gradient: the Fourier transform solves for x."""
-    A, shape = Sense(case.A.mask), N
-    x_true = phantom(shape)
-    f, D = SquaredL2(target=A(x_true)), Periodic(shape)
-    grid = [2 - 2 * torch.cos(2 * math.pi * (torch.arange(n) - n // 2).double() / n) for n in shape]
-    laplace = grid[0][:, None] + grid[1][None]
-    F = Sense(torch.ones(shape))
+def test_admm_by_fourier_is_the_same():
+    """One coil and a periodic gradient: two FFTs solve for x, at unequal spacing and without DC too."""
+    shape = (10, 7)
+    mask = torch.rand(shape, generator=torch.Generator().manual_seed(1)) < 0.5
+    mask[5, 3] = False
+    A = Sense(mask, pixel_size=(1.0, 0.5))
+    problem = Problem(A, A(phantom(shape)), Gaussian(math.sqrt(2), mask=A.sampled))
+    d, tv = SquaredL2(target=problem.y), TV(shape, (1.0, 0.5), boundary="periodic")
+    exact = TotalVariation(0.02, 300, 1e-7, algorithm="admm", boundary="periodic")(problem)
+    other = run(admm([0.02 * tv], None, torch.zeros_like(exact), quadratic=d @ A), 300, 1e-7)
+    # the mean, which nothing measures, stays what it was at the start
+    gone = [x - x.mean() for x in (exact, other)]
+    torch.testing.assert_close(*gone, rtol=0, atol=1e-5)
 
-    def inverse(v, rhos):
-        return F.adjoint(F(v) / (A.mask.double() + rhos[0] * laplace))
 
-    zero = torch.zeros_like(x_true)
-    terms = [(0.02 * L21(-3, 3), D)]
-    exact = run(admm(terms, None, zero, quadratic=f @ A, inverse=inverse), 1500, 1e-8)
-    other = run(admm(terms, None, zero, 20, quadratic=f @ A), 1500, 1e-8)
-    torch.testing.assert_close(exact, other, rtol=0, atol=1e-5)
+def test_what_admm_refuses(case):
+    zero = torch.zeros(N, dtype=torch.complex128)
+    tv, f = TV(N), SquaredL2(target=case.y, ndim=3)
     with pytest.raises(ValueError, match="g=None"):
-        next(admm(terms, SquaredL2(), zero, quadratic=f @ A, inverse=inverse))
+        next(admm([tv], SquaredL2(), zero, quadratic=f @ case.A, inverse=lambda v, rhos: v))
     with pytest.raises(ValueError, match="SquaredL2"):
-        next(admm(terms, None, zero, quadratic=L1() @ A))
-
-
-class Periodic(LinearOperator):
-    """Forward differences that go round, as sigpy's and BART's."""
-
-    def __init__(self, shape):
-        super().__init__()
-        self.in_shape, self.out_shape = shape, (2, *shape)
-
-    def _forward(self, x):
-        return torch.stack([x.roll(-1, axis) - x for axis in (1, 2)], 1)
-
-    def _adjoint(self, y):
-        return sum(y[:, axis - 1].roll(1, axis) - y[:, axis - 1] for axis in (1, 2))
+        next(admm([tv], None, zero, quadratic=L1(ndim=3) @ case.A))
+    with pytest.raises(ValueError, match="algorithm"):
+        TotalVariation(algorithm="cg")
+    with pytest.raises(ValueError, match="boundary"):
+        TotalVariation(boundary="open")
 
 
 @pytest.mark.parametrize("kind", ["SenseRecon", "L1WaveletRecon", "TotalVariationRecon"])
@@ -150,10 +141,12 @@ def test_sigpy_finds_the_same_image(kind, case):
             ours, more = VariationalReconstruction(prior, 0.03, 1500, 1e-9), {"wave_name": "haar"}
             more["max_iter"] = 1000
         else:
-            prior = L1(ndim=3) @ Periodic(N)
-            ours, more = VariationalReconstruction(prior, 0.03, 1500, 1e-9), {"max_iter": 3000}
+            kind_of_tv = {"isotropic": False, "boundary": "periodic"}
+            ours, more = TotalVariation(0.03, 300, 1e-8, algorithm="admm", **kind_of_tv), {"max_iter": 2000}
         theirs = getattr(app, kind)(case.y.numpy(), case.A.maps.numpy(), **options, **more).run()
-    torch.testing.assert_close(ours(case), torch.from_numpy(theirs), rtol=0, atol=1e-5)
+    # an anisotropic TV is nearly flat along some directions, where both creep
+    atol = 1e-4 if kind == "TotalVariationRecon" else 1e-5
+    torch.testing.assert_close(ours(case), torch.from_numpy(theirs), rtol=0, atol=atol)
 
 
 def bart(problem, folder, *options):
@@ -180,8 +173,8 @@ def test_bart_finds_the_same_scale_and_images(tmp_path):
     assert (image - ours).norm() < 2e-5 * ours.norm()  # single precision
 
     image, _ = bart(problem, tmp_path, "-R", "T:3:0:0.01", "-m", "-i300", "-u", "0.05", "-S")
-    tv = L21(-3, 3) @ Periodic((48, 40))
-    ours = VariationalReconstruction(tv, CentreScaled(0.01), 600, 1e-6, degree=1)(problem)
+    tv = TV((48, 40), boundary="periodic")
+    ours = TotalVariation(CentreScaled(0.01), 600, 1e-6, boundary="periodic")(problem)
 
     def objective(x):
         return d(A(x)) + 0.01 * scale * tv(x)
