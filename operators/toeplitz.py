@@ -15,6 +15,8 @@ from .tensors import real_dtype
 if TYPE_CHECKING:
     from .nufft import NonUniformFourier
 
+_CACHE = 1 << 18  # complex numbers
+
 
 class Toeplitz(LinearOperator):
     """(A*WA x)(r) = Σ_r' q(r − r') x(r'), q(d) = n^(−1) Σ_j w_j exp(i k_j·d): circulant on a doubled grid.
@@ -45,15 +47,28 @@ class Toeplitz(LinearOperator):
         self.register_buffer("spectrum", spectrum)
 
     def _forward(self, x: Tensor) -> Tensor:
-        # axis by axis: lines that are padding alone are never transformed
         x = x.to(real_dtype(x).to_complex())
-        sizes = list(enumerate(zip(self.spatial, self.spectrum.shape, strict=True), start=-self.ndim))
-        for axis, (_, padded) in reversed(sizes):
-            x = torch.fft.fft(x, n=padded, dim=axis)
-        x = x * self.spectrum.to(real_dtype(x))
-        for axis, (n, _) in sizes:
-            x = torch.fft.ifft(x, dim=axis).narrow(axis, 0, n)
-        return x.contiguous()
+        spectrum = self.spectrum.to(x.device, real_dtype(x)).movedim(0, -1).contiguous()
+        images = x.reshape(-1, *self.spatial)
+        out = torch.empty_like(images)
+        for part, result in zip(*(z.split(self._together) for z in (images, out)), strict=True):
+            result.copy_(self._filtered(part, spectrum))
+        return out.reshape(x.shape)
+
+    def _filtered(self, x: Tensor, spectrum: Tensor) -> Tensor:
+        """Axis by axis, each in turn the last: no line that is padding alone is transformed."""
+        sizes = list(zip(self.spatial, self.spectrum.shape, strict=True))
+        for _, padded in sizes[:0:-1]:
+            x = torch.fft.fft(x, n=padded).movedim(-1, 1).contiguous()
+        x = torch.fft.ifft(torch.fft.fft(x, n=sizes[0][1]).mul_(spectrum))[..., : sizes[0][0]]
+        for n, _ in sizes[1:]:
+            x = torch.fft.ifft(x.movedim(1, -1))[..., :n]
+        return x
+
+    @property
+    def _together(self) -> int:
+        """Images at a time, such that what is worked on stays in the cache."""
+        return max(1, _CACHE // self.spectrum.numel())
 
     def _adjoint(self, y: Tensor) -> Tensor:
         return self._forward(y)

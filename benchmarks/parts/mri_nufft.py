@@ -156,7 +156,7 @@ def pytorch_finufft(k: Tensor, x: Tensor, y: Tensor) -> Pair:
     from pytorch_finufft.functional import finufft_type1, finufft_type2
 
     points, shape = k.T.float().contiguous(), tuple(x.shape[1:])
-    options = {"eps": 1e-3, "nthreads": torch.get_num_threads()}
+    options = {"eps": 1e-3, "modeord": 0, "nthreads": torch.get_num_threads()}
     return (
         lambda: finufft_type2(points, x, isign=-1, **options),
         lambda: finufft_type1(points, y, shape, isign=1, **options),
