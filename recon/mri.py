@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
-from operators import Fourier, LinearOperator, Sense
+from operators import Fourier, LinearOperator, NonUniformFourier, NonUniformSense, Sense
+from operators.density import density_compensated_adjoint, pipe_menon, voronoi
 
 from .base import Reconstructor
 from .fidelity import Likelihood
 from .problem import Problem
 from .variational import Tikhonov
 from .variational.base import Weight, start
+
+DENSITIES = {"voronoi": voronoi, "pipe-menon": pipe_menon}
 
 
 class ZeroFilled(Reconstructor):
@@ -20,27 +25,50 @@ class ZeroFilled(Reconstructor):
     Roemer et al., Magn. Reson. Med. 16 (1990), for coils whose noise is white; the division, where any coil
     sees something, is 1 for normalised maps. Linear in y.
 
-    density  W, the area of k-space each sample stands for, real, broadcasts to the data: what gridding of
-             radial and spiral k-space needs (`operators.density`); None: 1, right on a Cartesian grid
+    density  W, the area of k-space each sample stands for, which gridding of radial and spiral k-space needs:
+             "voronoi" or "pipe-menon" (`operators.density`, from the trajectory), or such weights, real, in
+             the shape of the samples; None: "voronoi" for operators with a trajectory, 1 on a grid
     """
 
     density: Tensor | None
 
-    def __init__(self, density: Tensor | None = None):
+    def __init__(self, density: Tensor | Literal["voronoi", "pipe-menon"] | None = None):
         super().__init__()
-        if density is not None and (density.is_complex() or not bool((density >= 0).all())):
+        if isinstance(density, Tensor) and (density.is_complex() or not bool((density >= 0).all())):
             raise ValueError(f"ZeroFilled density: expected real numbers ≥ 0, got {density.dtype}")
-        self.register_buffer("density", density)
+        if isinstance(density, str) and density not in DENSITIES:
+            raise ValueError(f"ZeroFilled density: expected one of {list(DENSITIES)}, got {density!r}")
+        self.register_buffer("density", density if isinstance(density, Tensor) else None)
+        self.compensation = density if isinstance(density, str) else None
 
     @torch.no_grad()
     def forward(self, problem: Problem) -> Tensor:
         A, y = problem.A, problem.linear
-        x = A.adjoint(y if self.density is None else self.density.to(y.real) * y)
+        weights = self._weights(A)
+        x = A.adjoint(y) if weights is None else density_compensated_adjoint(A, y, weights.to(y.device))
         maps = getattr(A, "maps", None)
         if not isinstance(maps, Tensor):
             return x
         power = maps.abs().square().sum(0).to(x.real)
         return torch.where(power > 0, x / torch.where(power > 0, power, 1.0), 0.0)
+
+    def _weights(self, A: LinearOperator) -> Tensor | None:
+        trajectory = getattr(A, "trajectory", None)
+        if self.density is not None or (trajectory is None and self.compensation is None):
+            return self.density
+        if not isinstance(A, NonUniformFourier | NonUniformSense) or not isinstance(trajectory, Tensor):
+            raise ValueError(f"ZeroFilled density={self.compensation!r}: expected a trajectory, got {A!r}")
+        spatial = A.in_shape[-trajectory.shape[-1] :]
+        make = DENSITIES[self.compensation or "voronoi"]
+        if not isinstance(A, NonUniformSense) or A.in_shape == spatial:
+            return make(trajectory, spatial)
+        frames = torch.stack([make(path, spatial) for path in trajectory])
+        return frames.unsqueeze(1).expand(A.out_shape)  # every frame its own, for all coils
+
+    @classmethod
+    def examples(cls) -> list[ZeroFilled]:
+        """As it is."""
+        return [cls()]
 
 
 class RootSumOfSquares(Reconstructor):

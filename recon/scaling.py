@@ -62,11 +62,13 @@ def estimate_sigma(A: LinearOperator, y: Tensor, share: float = 0.1) -> Tensor:
         sampled = A.sampled.to(y.device).expand(A.out_shape)
         radius = radius.to(y.device).expand(A.out_shape)
     elif isinstance(getattr(A, "trajectory", None), Tensor):
-        radius = A.trajectory.square().sum(-1).expand(A.out_shape)  # type: ignore[union-attr, operator]
+        radius = A.trajectory.square().sum(-1)  # type: ignore[union-attr, operator]
+        radius = (radius.unsqueeze(1) if getattr(A, "frames", False) else radius).expand(A.out_shape)
         sampled = torch.ones_like(radius, dtype=torch.bool)
     else:
         raise ValueError(f"estimate_sigma A: expected Sense or an operator with a trajectory, got {A!r}")
-    far = radius[sampled].quantile(1 - share) if sampled.sum() < 1e7 else radius[sampled].median()
+    inside = radius[sampled]
+    far = inside.kthvalue(max(1, math.ceil((1 - share) * len(inside)))).values
     return y[..., sampled & (radius >= far)].abs().median(-1).values / math.sqrt(math.log(2))
 
 

@@ -98,7 +98,7 @@ def gram(x: Tensor, maps: Tensor | None, weight: Tensor, ndim: int) -> Tensor:
     weight  real, `doubled` with conjugate=True, over n, in the order of the FFT
     """
     coils, dims = 1 if maps is None else len(maps), tuple(range(-ndim, 0))
-    x = x.to(weight.dtype.to_complex())
+    x = x.to(weight.dtype.to_complex()).resolve_conj()
     cut = _Pieces(len(x), coils, x[0])
 
     def piece(images: slice, part: slice, room: Tensor | None) -> Tensor:

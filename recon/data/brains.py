@@ -67,7 +67,7 @@ def random_brain(seed: int, contrast: str | None = None) -> Ellipses:
 
 
 def random_anatomy(seed: int) -> Brain:
-    """Scalp fat, muscle, skull, CSF, cortex, two white hemispheres, ventricles, nuclei, folds, lesions.
+    """Scalp, muscle, skull, CSF, cortex, two white hemispheres, ventricles, nuclei, furrows, lesions.
 
     Relaxation times are BrainWeb's at 1.5 T, 6 % up or down, proton density 2 %; about 150 × 190 mm, turned
     up to 0.2 rad and shifted up to 5 mm. Synthetic: shapes are ellipses, tissues uniform.
@@ -76,6 +76,7 @@ def random_anatomy(seed: int) -> Brain:
     draw.head()
     for side in (-1, 1):
         draw.hemisphere(side)
+    draw.furrows()
     draw.lesions()
     random = draw.random
     angle, shift = random.uniform(-0.2, 0.2), random.uniform(-5, 5, 2)
@@ -152,6 +153,21 @@ class _Draw:
             fold = self.put("grey", white, (length, thick), spot, lean)
             if fold >= 0 and self.random.random() < 0.7:
                 self.put("csf", fold, (0.7 * length, self.within(0.4, 0.7)), spot, lean)
+
+    def furrows(self) -> None:
+        """CSF between the hemispheres, and slits of it that open the cortex from outside."""
+        a, b = self.axes
+        for end in (-1, 1):
+            long = self.within(0.14, 0.2) * b
+            self.put("csf", self.cortex, (self.within(0.5, 1.0), long), (0.0, end * (b - long - 1)), 0.0)
+        for t in np.linspace(0, 2 * math.pi, 22)[:-1]:
+            angle = t + self.within(-0.1, 0.1)
+            rim = np.array([a * math.cos(angle), b * math.sin(angle)])
+            lean = math.atan2(rim[1] / b**2, rim[0] / a**2)
+            length = self.within(2, 6)
+            middle = rim - (length + 1) * np.array([math.cos(lean), math.sin(lean)])
+            spot = float(middle[0]), float(middle[1])
+            self.put("csf", self.cortex, (length, self.within(0.4, 0.9)), spot, lean)
 
     def lesions(self) -> None:
         white = [i for i, r in enumerate(self.regions) if r.tissue == "white"]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from operators import Fourier
+from operators.coils import combine
 
 from .ellipses import Ellipses
 from .kspace_ellipses import ellipse_kspace, half_step_kspace
@@ -33,7 +34,8 @@ def multicoil_kspace(
     # lattice point r lies r·n/size pixels from the middle pixel n // 2
     u_y, u_x = (torch.arange(2 * s).double() / s + origin(n) for n, s in zip(shape, sizes, strict=True))
     seen = image * fields.on(u_y, u_x)
-    folded = seen.unflatten(-1, (2, -1)).sum(-2).unflatten(-2, (2, -1)).sum(-3)
+    folded = seen[..., : sizes[0], :] + seen[..., sizes[0] :, :]
+    folded = folded[..., : sizes[1]] + folded[..., sizes[1] :]
     rows, columns = (torch.arange(-(n // 2), (n + 1) // 2) % s for n, s in zip(shape, sizes, strict=True))
     return torch.fft.fft2(folded)[..., rows[:, None], columns]
 
@@ -82,10 +84,7 @@ def combined(k: Tensor, maps: Tensor) -> Tensor:
 
     k (*batch, coils, ny, nx), maps (coils, ny, nx). Zero where no coil sees anything.
     """
-    coils = Fourier(tuple(k.shape[-2:])).adjoint(k)
-    power = maps.abs().square().sum(-3)
-    image = (maps.conj() * coils).sum(-3)
-    return torch.where(power > 0, image / power.clamp_min(torch.finfo(power.dtype).tiny), 0)
+    return combine(Fourier(tuple(k.shape[-2:])).adjoint(k), maps)
 
 
 def origin(n: int) -> float:

@@ -137,10 +137,10 @@ class _Kept:
     """q = f @ A with f a `SquaredL2`: ∇q where x is, followed by linearity, and ∇²q."""
 
     def __init__(self, q: Composed, x: Tensor):
-        self.slope, self.A = q.grad(x), q.A
-        self.weight: Tensor | float = cast(SquaredL2, q.f).weight
+        f = cast(SquaredL2, q.f)
+        self.slope, self.A, self.weight = q.grad(x), q.A, f.weight
         self.gram: LinearOperator | None = None
-        alone = _per_image(self.weight, len(q.A.out_shape), len(q.A.in_shape))
+        alone = one_weight(f, len(q.A.out_shape), len(q.A.in_shape))
         if alone is not None:
             # one weight an image goes round A*A, which may have a form of its own
             self.weight, self.gram = alone, q.A.gram
@@ -152,8 +152,9 @@ class _Kept:
         return self.A.adjoint(self.weight * self.A(p))
 
 
-def _per_image(weight: Tensor | float, m: int, n: int) -> Tensor | float | None:
-    """A weight of data of m dimensions as one of images of n, or None where it is not the same for all."""
+def one_weight(f: SquaredL2, m: int, n: int) -> Tensor | float | None:
+    """The weight of f, of data of m dimensions, for images of n; None if it differs from datum to datum."""
+    weight = f.weight
     if not isinstance(weight, Tensor) or weight.ndim == 0:
         return weight
     if weight.ndim < m or any(size != 1 for size in weight.shape[-m:]):

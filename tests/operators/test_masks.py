@@ -176,6 +176,22 @@ def test_poisson_density_falls_with_the_radius():
     assert profile[0] > 2 * profile[-1]
 
 
+def test_poisson_masks_have_their_number_whatever_the_seed():
+    for seed in range(60):
+        assert int(poisson_disc((20, 17), 3, 3, seed=seed).sum()) == round(340 / 3)
+
+
+def test_poisson_density_has_no_steps():
+    # at 4-fold the local radius goes from 1 to 1.7, across √2; rounded down it would have one density up to
+    # there and half of it beyond
+    masks = torch.stack([poisson_disc((96, 96), 4, 0, seed=s) for s in range(8)]).double().mean(0)
+    k = np.arange(96) - 48
+    ring = np.hypot(k[:, None], k).astype(int) // 4
+    profile = np.array([float(masks[torch.from_numpy(ring == r)].mean()) for r in range(2, 12)])
+    assert (profile[:-1] / profile[1:]).max() < 1.3
+    assert profile[0] > 2 * profile[-1]
+
+
 def test_one_poisson_sample_is_that_of_dc_and_rate_one_is_everything():
     assert where(poisson_disc((6, 5), 30, 0).ravel()) == [3 * 5 + 2]
     assert bool(poisson_disc((6, 5), 1, 0, crop=False).all())

@@ -60,7 +60,7 @@ def test_a_constant_image_has_one_kind_of_coefficient():
 
 
 @pytest.mark.parametrize(
-    ("shape", "levels"), [((64, 64), 4), ((512, 512), 4), ((24, 16), 3), ((6, 8), 1), ((4, 4), 2)]
+    ("shape", "levels"), [((64, 64), 4), ((512, 512), 4), ((24, 16), 3), ((6, 8), 1), ((4, 4), 2), ((230, 180), 4), ((40, 64), 3), ((6, 256, 256), 4)]
 )
 def test_default_levels(shape, levels):
     assert Wavelet(shape).levels == levels

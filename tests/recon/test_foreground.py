@@ -44,6 +44,14 @@ def test_the_scale_of_the_image_does_not_matter():
     assert torch.equal(foreground(image), foreground(1e4 * image))
 
 
+def test_the_contrasts_of_the_body_do_not_divide_it():
+    # half air, a quarter each of 0.25 and 1: Otsu of the values themselves would cut at 0.25, by hand
+    image = torch.zeros(8, 16, dtype=torch.float64)
+    image[:, 8:12], image[:, 12:] = 0.25, 1.0
+    assert otsu(image.numpy()) == 0.25
+    assert torch.equal(foreground(image, smooth=0), image > 0)
+
+
 def test_only_the_largest_region_counts():
     image, support = head(sigma=0.02, size=0.5, centre=(-0.3, -0.3))
     image[55:60, 55:60] = 1.0

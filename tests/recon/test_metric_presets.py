@@ -143,6 +143,11 @@ def test_deepinv_agrees():
         torch.testing.assert_close(found[key], value.double(), rtol=1e-6, atol=1e-6)
 
 
+def test_deepinv_never_exceeds_80_db():
+    found = preset("deepinv")(TRUTH[0], TRUTH[0])
+    assert found["psnr_db"].tolist() == pytest.approx([80, 80, 80], abs=1e-9)
+
+
 def complex_pair():
     generator = torch.Generator().manual_seed(4)
     draw = lambda: torch.randn(12, 9, generator=generator, dtype=torch.complex128)  # noqa: E731

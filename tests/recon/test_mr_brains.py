@@ -88,11 +88,8 @@ def test_every_point_has_one_tissue(seed):
         for j, other in enumerate(brain.regions):
             if j != i and other.within == region.within:
                 assert float(_level(other.shape, outline).min()) > 1
-    shares = {
-        name: raster(brain.painted({t: float(t == name) for t in TISSUES}))
-        for name in TISSUES
-        if name != "air"
-    }
+    names = [name for name in TISSUES if name != "air"]
+    shares = {name: raster(brain.painted({t: float(t == name) for t in TISSUES})) for name in names}
     inside = sum(shares.values())
     assert float(inside.max()) <= 1 + 1e-12 and float(min(p.min() for p in shares.values())) >= -1e-12
     border = torch.cat([inside[0], inside[-1], inside[:, 0], inside[:, -1]])
@@ -102,7 +99,7 @@ def test_every_point_has_one_tissue(seed):
     image = raster(brain.painted(values))
     expected = sum(values[name] * part for name, part in shares.items())
     torch.testing.assert_close(image, expected, rtol=0, atol=1e-12)
-    assert 20 <= len(brain.regions) <= 60
+    assert 35 <= len(brain.regions) <= 75
 
 
 def test_folds_ventricles_and_lesions_are_drawn():

@@ -13,11 +13,13 @@ from recon.data import (
     coil_fields,
     moved_image,
     multicoil_kspace,
+    random_brain,
     random_motion,
     random_phase,
     shot_order,
     simulate_mri,
 )
+from recon.data.brains import FIELD
 from recon.data.ellipses import disc
 from recon.data.motion import moved_ellipses
 from recon.data.mr_simulation import signal
@@ -62,6 +64,19 @@ def test_the_band_limited_truth_is_what_a_full_scan_shows():
     # coils and band limit do not commute exactly, and the object is not its pixels
     assert 1e-3 < ringing < 0.02
     assert 0.02 < error(pixels, truth) < 0.12
+
+
+def test_data_lie_within_their_noise_of_the_band_limited_truth():
+    found = {}
+    for truth in ("band-limited", "pixels"):
+        scan = {"shape": (64, 64), "pixel_size": FIELD / 64, "phase": PHASE, "snr": 40.0, "truth": truth}
+        problem, x = simulate_mri(random_brain(0, "t2"), torch.arange(64) % 2 == 0, COILS, **scan)
+        residual = (problem.A(x) - problem.y).abs().square() / problem.noise.sigma**2
+        found[truth] = float(residual.sum()) / int(problem.A.sampled.expand(problem.y.shape).sum())
+    print(f"χ² per datum of the truth: {found}")  # noqa: T201
+    # the mean of 8192 exponentials is 1 ± 0.011; the rest is what coils and band limit do not commute
+    assert 0.97 < found["band-limited"] < 1.15
+    assert found["pixels"] > 1.5
 
 
 def test_pixel_means_are_those_of_the_object_and_phase():
