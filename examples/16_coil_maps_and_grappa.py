@@ -24,9 +24,7 @@ from operators import (
 )
 from operators.coils import to_images
 from recon import CGSENSE, GRAPPA, Problem
-from recon.data import random_brain
-from recon.data.coil_fields import coil_fields, random_phase
-from recon.data.multicoil import multicoil_kspace
+from recon.data import coil_fields, multicoil_kspace, random_brain, random_phase
 
 # %% The scan: 144 x 128 pixels of 1.7 mm, sixteen coils
 shape, coils = (144, 128), 16

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from operators import Gaussian, Prewhitening, noise_covariance
-from operators.nonuniform_sense import NonUniformSense
+from operators import Gaussian, NonUniformSense, Prewhitening, espirit, noise_covariance
 
 from ..problem import Problem
 from .kspace_problem import NO_MAPS, centre_crop, known, mri_problem
@@ -64,6 +63,7 @@ class KSpace:
     recon_shape    what the scanner's images are cropped to, ([nz,] ny, nx)
     affine         (4, 4) of the uncropped images as a volume, patient coordinates LPS [mm]; None: not said
     labels         one mapping an image, {"slice": 0, "repetition": 2}
+    whitening      L⁻¹ that `prewhitened` has applied to the coils, (coils, coils)
     attributes     what else the file says; of the patient only a hash
     source         the file
     """
@@ -80,6 +80,7 @@ class KSpace:
     recon_shape: tuple[int, ...] | None = None
     affine: Affine | None = None
     labels: tuple[Mapping[str, int], ...] = ()
+    whitening: Tensor | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
     source: Path | None = None
 
@@ -184,10 +185,29 @@ class KSpace:
         return replace(
             self,
             kspace=white,
+            whitening=W.matrix if self.whitening is None else W.matrix @ self.whitening,
             noise=W(self.noise, 1),
             maps=None if self.maps is None else W(self.maps, len(self.grid)),
             calibration=None if self.calibration is None else W(self.calibration, len(self.grid)),
         )
+
+    def coil_maps(self, index: int = 0, **options: Any) -> Tensor:
+        """Sensitivities by `espirit` from calibration lines where there are, else the middle of k-space.
+
+        Σ|S|² = 1 for the coils as they were received: whitened coils get maps of another norm, so that the
+        image keeps its units and does not take over how noise is shared between coils.
+
+        options : of `espirit`; without `calibration`, the largest fully sampled region
+        """
+        if self.trajectory is not None:
+            raise ValueError(f"{self.source or 'KSpace'}: coil_maps needs Cartesian k-space, or give maps")
+        lines = self[index] if self.calibration is None else self.calibration[index]
+        maps = espirit(lines, **({"calibration": None} | options), ndim=len(self.grid)).maps
+        if self.whitening is None:
+            return maps
+        received = torch.linalg.solve(self.whitening.to(maps), maps.flatten(1))
+        norm = torch.linalg.vector_norm(received, dim=0).reshape(self.grid)
+        return maps / torch.where(norm > 0, norm, 1.0)
 
     def cropped(self, image: Tensor) -> Tensor:
         """The middle of an image (…, [nz,] ny, nx), as the scanner crops it."""

@@ -9,8 +9,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from operators import espirit
-
 from ..problem import Problem
 from .kspace import KSpace
 from .kspace_files import HDF5, read_kspace
@@ -30,9 +28,8 @@ def is_kspace(path: Path) -> bool:
 def open_kspace(path: Path) -> list[Scan]:
     """A scan for every image of the file; contrasts, repetitions, … are series of slices.
 
-    Coils are whitened where there is a noise scan. Their maps are those of the file, or `espirit` of the
-    image's calibration lines, or of the fully sampled middle of its k-space. Images are magnitudes, cropped
-    as the scanner's.
+    Coils are whitened where there is a noise scan. Their maps are those of the file, or else `coil_maps`.
+    Images are magnitudes in the units of the coils, cropped as the scanner's.
 
     Raises what `read_kspace` raises; ValueError for k-space off the Cartesian grid without maps.
     """
@@ -57,22 +54,14 @@ def open_kspace(path: Path) -> list[Scan]:
     ]
 
 
-def kspace_problem(scan: KSpace, k: int) -> Problem:
-    """The problem of image k, its maps estimated where the file has none."""
-    maps = scan.maps
-    if maps is None and scan.coils > 1:
-        lines = scan[k] if scan.calibration is None else scan.calibration[k]
-        maps = espirit(lines, calibration=None, ndim=len(scan.grid)).maps
-    return scan.problem(k, maps=maps)
-
-
 @dataclass(frozen=True, eq=False)
 class _Load:
     scan: KSpace
     k: int
 
     def __call__(self) -> Problem:
-        return kspace_problem(self.scan, self.k)
+        known = self.scan.maps is not None or self.scan.coils == 1
+        return self.scan.problem(self.k, maps=None if known else self.scan.coil_maps(self.k))
 
 
 @dataclass(frozen=True, eq=False)

@@ -71,8 +71,8 @@ def simulate_mri(
     inverse_crime : allow an image on the very grid of the reconstruction
     dtype : complex64 or complex128
 
-    Returns the problem, y (*batch, [coils,] ny, nx) with zeros where nothing is sampled or (*batch, coils, …,
-    samples), and the truth (*batch, ny, nx).
+    Computed on the CPU in double precision. Returns the problem, y (*batch, [coils,] ny, nx) with zeros where
+    nothing is sampled or (*batch, coils, …, samples), and the truth (*batch, ny, nx).
     """
     if truth not in TRUTHS:
         raise ValueError(f"simulate_mri truth: expected one of {', '.join(TRUTHS)}, got {truth!r}")
@@ -82,6 +82,7 @@ def simulate_mri(
         got = tuple(torch.as_tensor(mask).shape)
         raise ValueError(f"simulate_mri mask: expected one that broadcasts to (ny, nx), got {got}")
     shape = _shape(shape, maps, mask)
+    scene = scene.detach().cpu() if isinstance(scene, Tensor) else scene
     grid = _Grid(scene, shape, pixel_size, maps, phase, inverse_crime)
     full = grid.kspace(scene)
     raster = grid.raster(shape)

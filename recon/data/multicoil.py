@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from operators import Fourier
+from operators.coils import combine
 
 from .ellipses import Ellipses
 from .kspace_ellipses import ellipse_kspace, half_step_kspace
@@ -83,10 +84,7 @@ def combined(k: Tensor, maps: Tensor) -> Tensor:
 
     k (*batch, coils, ny, nx), maps (coils, ny, nx). Zero where no coil sees anything.
     """
-    coils = Fourier(tuple(k.shape[-2:])).adjoint(k)
-    power = maps.abs().square().sum(-3)
-    image = (maps.conj() * coils).sum(-3)
-    return torch.where(power > 0, image / power.clamp_min(torch.finfo(power.dtype).tiny), 0)
+    return combine(Fourier(tuple(k.shape[-2:])).adjoint(k), maps)
 
 
 def origin(n: int) -> float:

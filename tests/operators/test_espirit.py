@@ -54,9 +54,7 @@ def test_finds_smooth_maps(shape, sigma, dtype):
 @pytest.mark.parametrize(("sigma", "allowed"), [(0.0, 0.01), (0.02, 0.02)])  # 0.4 and 0.7 % measured
 def test_of_exact_kspace_without_an_inverse_crime(sigma, allowed):
     """Ellipses and loop coils whose k-space no FFT made, its ringing included."""
-    from recon.data import random_brain
-    from recon.data.coil_fields import coil_fields, random_phase
-    from recon.data.multicoil import multicoil_kspace
+    from recon.data import coil_fields, multicoil_kspace, random_brain, random_phase
 
     shape, fields = (96, 90), coil_fields(8)
     y = multicoil_kspace(random_brain(0), fields * random_phase(1), shape, 2.4)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from operators import Gaussian, Sense, birdcage, g_factor
+from operators import Gaussian, Identity, Poisson, Sense, birdcage, g_factor
 from operators.coils import to_images, to_kspace
 from recon import CGLS, GRAPPA, METHODS, Problem, pseudo_replica
 from recon.grappa import fill
@@ -230,6 +230,7 @@ Y = random(3, 20, 21)
             "Sense with maps",
         ),
         (lambda: pseudo_replica(CGLS(1), problem(RANDOM)[0], 1), "at least 2"),
+        (lambda: pseudo_replica(CGLS(1), Problem(Identity((3, 3)), torch.ones(3, 3), Poisson())), "Gaussian"),
     ],
 )
 def test_bad_input(call, message):

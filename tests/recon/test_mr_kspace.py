@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from operators import Fourier
+from operators.coils import birdcage
 from recon.data import (
     Ellipse,
     Ellipses,
@@ -192,6 +193,15 @@ def test_coil_fields_are_loops_to_a_fraction_of_a_percent(coils, seed):
     print(f"{coils} coils, seed {seed}: {100 * apart:.3f} %, |RSS − 1| ≤ {spread:.4f}")  # noqa: T201
     assert apart < 0.005
     assert spread < 0.02
+
+
+@pytest.mark.parametrize("coils", [4, 8])
+def test_birdcage_maps_are_fitted_to_a_fraction_of_a_percent(coils):
+    maps = birdcage(coils, (64, 64), dtype=torch.complex128)
+    apart = error(SmoothField.fit(maps, 4).at((64, 64)), maps)
+    print(f"birdcage of {coils}, 81 waves: {100 * apart:.3f} %")  # noqa: T201
+    assert apart < 0.01
+    assert error(SmoothField.fit(maps, 2).at((64, 64)), maps) > 2 * apart
 
 
 def test_a_loop_on_its_axis_has_the_textbook_field():
