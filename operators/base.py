@@ -92,8 +92,11 @@ class LinearOperator(Operator):
         """A itself, everywhere."""
         return self
 
+    def _held(self) -> itertools.chain[Tensor]:
+        return itertools.chain(self.parameters(), self.buffers())
+
     def _differentiable(self, apply: Map, adjoint: Map) -> Map:
-        if any(t.requires_grad for t in itertools.chain(self.parameters(), self.buffers())):
+        if any(t.requires_grad or _is_transformed(t) for t in self._held()):
             return apply
         return lambda x: _Linear.apply(x, apply, adjoint)
 
@@ -115,7 +118,7 @@ class LinearOperator(Operator):
         """
         if self._cached_norm is None:
             value = self._norm()
-            if any(t.requires_grad for t in itertools.chain(self.parameters(), self.buffers())):
+            if any(t.requires_grad or _is_transformed(t) for t in self._held()):
                 return value
             self._cached_norm = value
         return self._cached_norm
@@ -324,6 +327,11 @@ class _Linear(torch.autograd.Function):
         x = x.movedim(in_dims[0], 0)
         y = _Linear.apply(x.flatten(0, 1), apply, adjoint)
         return y.unflatten(0, x.shape[:2]), 0
+
+
+def _is_transformed(t: Tensor) -> bool:
+    """Whether torch.func (vmap, jvp, grad) looks at this tensor: `_Linear` would hide it from that."""
+    return torch._C._functorch.is_functorch_wrapped_tensor(t)
 
 
 def _over_batch(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .emission import MLEM as MLEM
     from .emission import OSEM as OSEM
     from .emission import EmissionFBP as EmissionFBP
+    from .grappa import GRAPPA as GRAPPA
     from .iterative import CGLS as CGLS
     from .iterative import LSQR as LSQR
     from .iterative import OSSART as OSSART
@@ -31,8 +32,15 @@ if TYPE_CHECKING:
     from .metrics import psnr as psnr
     from .metrics import rmse_hu as rmse_hu
     from .metrics import ssim as ssim
+    from .mri import CGSENSE as CGSENSE
+    from .mri import RootSumOfSquares as RootSumOfSquares
+    from .mri import ZeroFilled as ZeroFilled
     from .nonlocal_means import FBPNonLocalMeans as FBPNonLocalMeans
     from .problem import Problem as Problem
+    from .replicas import pseudo_replica as pseudo_replica
+    from .scaling import CentreScaled as CentreScaled
+    from .scaling import estimate_sigma as estimate_sigma
+    from .scaling import kspace_scale as kspace_scale
     from .sinogram_denoising import SinogramDenoisedFBP as SinogramDenoisedFBP
     from .solvers import Iterate as Iterate
     from .solvers import admm as admm
@@ -65,6 +73,7 @@ if TYPE_CHECKING:
     from .variational import Tikhonov as Tikhonov
     from .variational import TotalGeneralisedVariation as TotalGeneralisedVariation
     from .variational import TotalVariation as TotalVariation
+    from .variational import VariationalReconstruction as VariationalReconstruction
     from .variational import WaveletReconstruction as WaveletReconstruction
 
 _EXPORTS = {
@@ -72,6 +81,8 @@ _EXPORTS = {
     "Adjoint": "direct",
     "AdversarialRegularisation": "adversarial",
     "CGLS": "iterative",
+    "CGSENSE": "mri",
+    "CentreScaled": "scaling",
     "DeepImagePrior": "dip",
     "DictionaryReconstruction": "dictionary",
     "EmissionFBP": "emission",
@@ -79,6 +90,7 @@ _EXPORTS = {
     "FBPNonLocalMeans": "nonlocal_means",
     "FBPUNet": "baselines.postprocess",
     "FDK": "direct",
+    "GRAPPA": "grappa",
     "HuberTotalVariation": "variational",
     "Iterate": "solvers",
     "LSQR": "iterative",
@@ -96,19 +108,24 @@ _EXPORTS = {
     "PWLSTotalVariation": "variational",
     "Problem": "problem",
     "Reconstructor": "base",
+    "RootSumOfSquares": "mri",
     "SART": "iterative",
     "SIRT": "iterative",
     "SinogramDenoisedFBP": "sinogram_denoising",
     "Tikhonov": "variational",
     "TotalGeneralisedVariation": "variational",
     "TotalVariation": "variational",
+    "VariationalReconstruction": "variational",
     "WaveletReconstruction": "variational",
+    "ZeroFilled": "mri",
     "admm": "solvers",
     "cg": "solvers",
     "cgls": "solvers",
+    "estimate_sigma": "scaling",
     "fista": "solvers",
     "gauss_newton": "solvers",
     "gradient_descent": "solvers",
+    "kspace_scale": "scaling",
     "lbfgs": "solvers",
     "levenberg_marquardt": "solvers",
     "lsqr": "solvers",
@@ -119,6 +136,7 @@ _EXPORTS = {
     "os_sqs": "solvers",
     "osem": "solvers",
     "pdhg": "solvers",
+    "pseudo_replica": "replicas",
     "psnr": "metrics",
     "rmse_hu": "metrics",
     "run": "solvers",

@@ -35,12 +35,16 @@ class Trial:
     predict    A
     solve      (likelihood, weight, start) -> x, weight and x per image
     shape      of the data of one image
+    degree     p with E(c x) = |c|^p E(x), or None
+    unit       E over what it is in units of pixels
     """
 
     d: Functional
     predict: Callable[[Tensor], Tensor]
     solve: Callable[[Functional, Tensor, Tensor], Tensor]
     shape: tuple[int, ...]
+    degree: int | None = None
+    unit: float = 1.0
 
     def residual(self, x: Tensor) -> Tensor:
         return standardised(self.d, self.predict(x))

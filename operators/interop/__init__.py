@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .astra import to_astra as to_astra
     from .deepinv import from_deepinv as from_deepinv
     from .deepinv import to_deepinv as to_deepinv
+    from .deepinv_mri import sense_from_deepinv as sense_from_deepinv
     from .odl import from_odl as from_odl
     from .odl import to_odl as to_odl
     from .odl_geometry import from_odl_geometry as from_odl_geometry
@@ -28,6 +29,7 @@ _EXPORTS = {
     "from_scipy": "scipy",
     "from_tomosipo": "tomosipo",
     "from_tomosipo_geometry": "tomosipo",
+    "sense_from_deepinv": "deepinv_mri",
     "to_astra": "astra",
     "to_deepinv": "deepinv",
     "to_odl": "odl",

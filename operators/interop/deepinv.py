@@ -43,7 +43,7 @@ def to_deepinv(A: LinearOperator, noise_model: Any = None, channels: int = 1, **
 def from_deepinv(
     physics: Any,
     shape: tuple[int, ...] | None = None,
-    is_complex: bool = False,
+    is_complex: bool | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Foreign:
     """A deepinv LinearPhysics, without its noise, as our operator.
@@ -51,12 +51,16 @@ def from_deepinv(
     One channel is left out on both sides: images are (*batch, *shape[1:]). With `is_complex`, the two
     channels of images and data are real and imaginary part. Otherwise images are (*batch, *shape).
 
-    physics     immutable while it is used
+    physics     immutable while it is used; `sense_from_deepinv` makes a faster operator of MRI
     shape       (C, H, W) or (C, D, H, W) of one image; physics.img_size by default
-    is_complex  two channels are a complex one
+    is_complex  two channels are a complex one; by default in MRI, with one coil or several
     dtype       a precision that the physics computes in, to find out the shape of the data
     """
+    mri = isinstance(physics, toolbox().utils.mixins.MRIMixin)
+    is_complex = mri if is_complex is None else is_complex
     shape = tuple(shape or getattr(physics, "img_size", None) or ())
+    if mri and len(shape) == (3 if getattr(physics, "three_d", False) else 2):
+        shape = (2, *shape)  # several coils: deepinv leaves the channels out
     if not shape:
         raise ValueError("from_deepinv shape: the physics does not know its img_size; give (C, H, W)")
     if is_complex and shape[0] != 2:

@@ -31,6 +31,11 @@ DEMO = ("head-lowdose", "ellipses-small")
     "--methods", metavar="NAME,FILE.py,…", help="Methods, by name or file. Default: those of the problem."
 )
 @click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of scans, for problems that take one (mri-4x, …); they come without as well.",
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path),
     default=Path("results"),
@@ -70,6 +75,7 @@ DEMO = ("head-lowdose", "ellipses-small")
 def compare(
     problems: Sequence[str],
     methods: str | None,
+    data: Path | None,
     out: Path,
     tune: bool,
     trials: int,
@@ -90,7 +96,7 @@ def compare(
     from ..comparison.task import problem as load_task
 
     with usage():
-        tasks = {spec: load_task(spec) for spec in problems or DEMO}
+        tasks = {spec: load_task(spec, data) for spec in problems or DEMO}
         chosen = [name.strip() for name in methods.split(",") if name.strip()] if methods else None
         plans = [(spec, task, load_methods(chosen or task.methods)) for spec, task in tasks.items()]
         for spec, _, found in plans:
@@ -102,12 +108,14 @@ def compare(
     failures = 0
     for spec, task, found in plans:
         if tune:
-            _tune(spec, task, found, trials, seed, timeout)
-        runs = _runs(spec, task, found, weights)
+            _tune(_parameter_file(spec, task, data), task, found, trials, seed, timeout)
+        runs = _runs(_parameter_file(spec, task, data), task, found, weights)
         failed, worked = _rows(runs, out, images, timeout)
         failures += failed
         if memory:
-            _memory(spec, chosen or list(task.methods), [run for run in runs if run.name in worked], out)
+            _memory(
+                spec, chosen or list(task.methods), [run for run in runs if run.name in worked], out, data
+            )
     finish(out)
     if failures:
         say(f"{failures} failed: see the reasons in the report and in {out / 'rows.csv'}")
@@ -126,11 +134,17 @@ def finish(out: Path) -> None:
         click.echo(f"rows: {tables[0]}")
 
 
-def _runs(spec: str, task: Task, methods: dict[str, Method], weights: Path | None) -> list[Run]:
-    from ..comparison.parameters import Parameters, parameter_file
+def _parameter_file(spec: str, task: Task, data: Path | None) -> Path:
+    from ..comparison.parameters import parameter_file
+
+    return parameter_file(spec, None if data is None else task.name)
+
+
+def _runs(path: Path, task: Task, methods: dict[str, Method], weights: Path | None) -> list[Run]:
+    from ..comparison.parameters import Parameters
     from ..comparison.runner import Run
 
-    tuned = Parameters(task, parameter_file(spec))
+    tuned = Parameters(task, path)
     runs = []
     for name, method in methods.items():
         parameters, origin = tuned.of(name, method)
@@ -140,14 +154,13 @@ def _runs(spec: str, task: Task, methods: dict[str, Method], weights: Path | Non
     return runs
 
 
-def _tune(spec: str, task: Task, methods: dict[str, Method], trials: int, seed: int, timeout: float) -> None:
+def _tune(path: Path, task: Task, methods: dict[str, Method], trials: int, seed: int, timeout: float) -> None:
     from tqdm import tqdm
 
     from ..comparison.files import check_writable
-    from ..comparison.parameters import Parameters, parameter_file
+    from ..comparison.parameters import Parameters
     from ..comparison.tuning import tune
 
-    path = parameter_file(spec)
     check_writable(path.parent)
     pairs = task.images("validation")
     store = Parameters(task, path)
@@ -203,7 +216,9 @@ def _rows(runs: Sequence[Run], out: Path, images: int | None, timeout: float) ->
     return sum(failed.values()), worked
 
 
-def _memory(spec: str, method_specs: Sequence[str], runs: Sequence[Run], out: Path) -> None:
+def _memory(
+    spec: str, method_specs: Sequence[str], runs: Sequence[Run], out: Path, data: Path | None
+) -> None:
     from tqdm import tqdm
 
     from ..comparison.memory import peaks
@@ -213,7 +228,7 @@ def _memory(spec: str, method_specs: Sequence[str], runs: Sequence[Run], out: Pa
     if not todo:
         return
     problem = runs[0].task.images("test", 1)[0][0]
-    found = peaks(todo, problem, spec, method_specs, out)
+    found = peaks(todo, problem, spec, method_specs, out, data)
     for run, peak in tqdm(found, total=len(todo), desc="peak memory", unit="method", disable=None):
         record_peak(out, run, peak)
 

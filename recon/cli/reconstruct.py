@@ -1,4 +1,4 @@
-"""`recon reconstruct`: images from projections on disk, as DICOM or NIfTI."""
+"""`recon reconstruct`: images from projections or k-space on disk, as DICOM or NIfTI."""
 
 from __future__ import annotations
 
@@ -21,16 +21,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("--method", default="fbp", show_default=True, help="As `recon list` names them.")
+@click.option("--method", help="As `recon list` names them. Default: fbp, of k-space cgsense.")
 @click.option("--param", "params", multiple=True, metavar="KEY=VALUE", help="Of the method; may be repeated.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the images.")
 @click.option(
     "--format",
     "kind",
     type=click.Choice(["dicom", "nifti"]),
-    default="dicom",
-    show_default=True,
-    help="A DICOM series, or one NIfTI file, for each series of the input.",
+    help="A DICOM series, or one NIfTI file, for each series of the input. Default: dicom, of k-space nifti.",
 )
 @click.option(
     "--weights", type=click.Path(exists=True, path_type=Path), help="Of a learned method, as trained."
@@ -43,11 +41,12 @@ if TYPE_CHECKING:
 @click.option("--mu-water", type=float, help="Of water [1/mm]. Default: as the file says, else 0.0206.")
 @click.option("--resume/--fresh", default=True, show_default=True, help="Keep what --out has, or start anew.")
 def reconstruct(source: Path, out: Path, resume: bool, **settings: Any) -> None:
-    """Images of the projections in SOURCE, in HU.
+    """Images of the projections in SOURCE, in HU, or of its k-space.
 
     SOURCE is a file or folder of `recon simulate` or `recon.data.save_projections`, a folder of DICOM-CT-PD,
-    an HTC 2022 .mat or a 2DeteCT folder. Writes OUT/dicom/SERIES/slice-….dcm or OUT/SERIES.nii.gz. A slice
-    that fails is named and left out; the command then ends with 1. An interrupted run goes on where it was.
+    an HTC 2022 .mat or a 2DeteCT folder; or k-space, a fastMRI or ISMRMRD file (.h5, .mrd), BART's .cfl, .npz
+    (coil maps by ESPIRiT; magnitudes). Writes OUT/dicom/SERIES/slice-….dcm or OUT/SERIES.nii.gz. A slice that
+    fails is named and left out; the command then ends with 1. An interrupted run goes on where it was.
     """
     with usage():
         run = Run(source, out, settings)
@@ -64,6 +63,7 @@ class Run:
 
     def __init__(self, source: Path, out: Path, settings: dict[str, Any]):
         from ..comparison.files import check_writable
+        from ..data.kspace_scans import is_kspace, open_kspace
         from ..data.scans import open_scans
 
         for name, unit in (("pixel_size", "mm"), ("spacing", "mm"), ("mu_water", "1/mm")):
@@ -73,11 +73,26 @@ class Run:
                 )
         self.out, self.settings = out, settings
         self.params = parameters(settings["params"])
+        mri = is_kspace(source)
+        settings["method"] = settings["method"] or ("cgsense" if mri else "fbp")
+        settings["kind"] = settings["kind"] or ("nifti" if mri else "dicom")
         self.method = build(settings["method"], self.params, settings["weights"])
-        names = ("pixels", "pixel_size", "mu_water", "spacing")
-        self.scans = open_scans(source, **{n: settings[n] for n in names})
+        if mri:
+            self._check_kspace()
+            self.scans = open_kspace(source)
+        else:
+            names = ("pixels", "pixel_size", "mu_water", "spacing")
+            self.scans = open_scans(source, **{n: settings[n] for n in names})
         check_writable(out)
         self.record: dict[str, Any] = {}
+
+    def _check_kspace(self) -> None:
+        """Options that only projections have."""
+        given = [n for n in ("pixel_size", "mu_water", "spacing") if self.settings[n] is not None]
+        if given:
+            raise ValueError(f"--{given[0].replace('_', '-')} is of projections, SOURCE is k-space")
+        if self.settings["kind"] == "dicom":
+            raise ValueError("--format dicom: MR images are written as NIfTI only; say --format nifti")
 
     def open(self, resume: bool) -> None:
         """Read or write OUT/reconstruction.json, which says what the folder holds."""
@@ -161,8 +176,9 @@ class Run:
 
         problem = scan.load()
         check_volume_batch(problem)
-        x = to_hu(finite_image(self.method(problem).detach()), scan.mu_water)
-        hu, affine = scan_volume(scan, x, problem)
+        x = finite_image(self.method(problem).detach())
+        x = to_hu(x, scan.mu_water) if scan.mu_water is not None else x
+        hu, affine = scan_volume(scan, x if scan.image is None else scan.image(x), problem)
         done = self._done(scan)
         done.parent.mkdir(parents=True, exist_ok=True)
         if self.settings["kind"] == "nifti":

@@ -42,7 +42,8 @@ def describe(value: Any) -> Any:
         state = {
             k: v for k, v in vars(value).items() if not k.startswith("_") and k not in ("training", "calls")
         }
-        parts = {**state, **value._buffers, **value._parameters, **value._modules}
+        buffers = {k: v for k, v in value._buffers.items() if v is not None}
+        parts = {**state, **buffers, **value._parameters, **value._modules}
         return {"is": type(value).__name__, **{k: describe(parts[k]) for k in sorted(parts)}}
     return getattr(value, "__qualname__", None) or repr(value)
 

@@ -30,7 +30,12 @@ Peak = float | str
 
 
 def peaks(
-    runs: Sequence[Run], problem: Problem, task_spec: str, method_specs: Sequence[str], folder: Path
+    runs: Sequence[Run],
+    problem: Problem,
+    task_spec: str,
+    method_specs: Sequence[str],
+    folder: Path,
+    scans: Path | None = None,
 ) -> Iterator[tuple[Run, Peak]]:
     """Peak of a process that builds the method and calls it once, minus one that only has the problem [MiB].
 
@@ -48,6 +53,7 @@ def peaks(
             "methods": list(method_specs),
             "problem": str(data),
             "folder": str(folder),
+            "scans": None if scans is None else str(scans),
         }
         request["threads"] = torch.get_num_threads()  # type: ignore[assignment]
         empty = pool.submit(_measure, request)
@@ -88,7 +94,8 @@ def _environment() -> dict[str, str]:
 
 def _child(request: dict[str, Any]) -> float:
     torch.set_num_threads(request["threads"])
-    task = load_task(request["task"])  # before unpickling: the problem may use classes of its file
+    scans = request["scans"] and Path(request["scans"])
+    task = load_task(request["task"], scans)  # before unpickling: the problem may use classes of its file
     methods = load_methods(request["methods"])
     problem = pickle.loads(Path(request["problem"]).read_bytes())
     if "name" in request:

@@ -15,9 +15,19 @@ from .tuning import Tuned
 FOLDER = Path(__file__).parent / "parameters"
 
 
-def parameter_file(spec: str) -> Path:
-    """Of a built-in problem beside the package's own, of a problem in a file beside that file."""
-    return Path(spec).with_suffix(".parameters.json") if is_path(spec) else FOLDER / f"{spec}.json"
+def parameter_file(spec: str, name: str | None = None) -> Path:
+    """Of a built-in problem beside the package's own, of a problem in a file beside that file.
+
+    name : of the task, where a folder of scans made it another one
+    """
+    if is_path(spec):
+        path = Path(spec)
+        return (
+            path.with_suffix(".parameters.json")
+            if name is None
+            else path.with_name(f"{name}.parameters.json")
+        )
+    return FOLDER / f"{name or spec}.json"
 
 
 class Parameters:

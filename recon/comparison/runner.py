@@ -97,7 +97,7 @@ def known_hash(folder: Path, task: Task) -> str | None:
 def save_task(task: Task, pairs: Sequence[Pair], folder: Path) -> None:
     """What the report must know of a problem, and its true images."""
     for truth in {digest(truth): truth for _, truth in pairs}.values():
-        write_image(truth_path(folder, task.name, digest(truth)), truth.numpy())
+        write_image(truth_path(folder, task.name, digest(truth)), task.seen(truth).numpy())
     problem = pairs[0][0]
     write_json(
         folder / "problems" / f"{task.name}.json",
@@ -155,7 +155,8 @@ def _group(run: Run, pairs: Sequence[Pair], store: RowStore, folder: Path, timeo
             outcome = call(method, problem, timeout)
         row = _row(run, image, truth, outcome)
         if outcome.image is not None:
-            write_image(image_path(folder, run.task.name, run.name, image), outcome.image.numpy())
+            seen = run.task.seen(outcome.image)
+            write_image(image_path(folder, run.task.name, run.name, image), seen.numpy())
         store.add(row)
         yield row
 

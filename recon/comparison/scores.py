@@ -17,6 +17,7 @@ HIGHER_IS_BETTER = frozenset({"psnr_db", "ssim", "ms_ssim", "uqi", "vifp", "haar
 
 def scores(task: Task, image: Tensor, truth: Tensor) -> tuple[dict[str, float], str]:
     """Every metric of the task, and why one is missing, or ""."""
+    image, truth = task.seen(image), task.seen(truth)
     context: dict[str, Any] = {
         "data_range": task.data_range,
         "mask": None if task.mask is None else task.mask(truth),
@@ -37,7 +38,7 @@ def better(metric: str) -> int:
 
 def decimals(metric: str) -> int:
     """Digits after the point in a table."""
-    return 4 if metric in ("ssim", "nrmse", "ms_ssim", "uqi", "vifp", "haarpsi") else 2
+    return 4 if metric in ("ssim", "nrmse", "nmse", "ms_ssim", "uqi", "vifp", "haarpsi") else 2
 
 
 def label(metric: str) -> str:
@@ -48,6 +49,7 @@ def label(metric: str) -> str:
         "rmse_hu": "RMSE [HU]",
         "mae_hu": "MAE [HU]",
         "nrmse": "NRMSE",
+        "nmse": "NMSE",
         "ms_ssim": "MS-SSIM",
         "uqi": "UQI",
         "vifp": "VIFp",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -47,6 +48,7 @@ class Task:
     configuration : everything that decides the data (geometry, noise, where images come from, seeds);
         hashed, and printed in the report
     mask : truth -> where HU errors are taken; None: everywhere
+    view : what of an image is judged and shown, as torch.abs for complex images; None: the image itself
     mu_water : attenuation of water [1/mm] where values are attenuation, else None
     pixel_size : [mm]
     data : data("paired" | "unpaired") -> training data for `fit`; None: nothing can be trained here
@@ -63,6 +65,7 @@ class Task:
     windows: Sequence[Window]
     configuration: Mapping[str, Any]
     mask: Callable[[Tensor], Tensor] | None = None
+    view: Callable[[Tensor], Tensor] | None = None
     mu_water: float | None = None
     pixel_size: float = 1.0
     data: Callable[[str], Any] | None = None
@@ -85,15 +88,18 @@ class Task:
     @cached_property
     def hash(self) -> str:
         """Digest of all that decides the data and the scores: tuned parameters and rows belong to it."""
-        return fingerprint(
-            {
-                "configuration": self.configuration,
-                "metrics": list(self.metrics),
-                "data_range": self.data_range,
-                "mu_water": self.mu_water,
-                "pixel_size": self.pixel_size,
-            }
-        )
+        judged = {
+            "configuration": self.configuration,
+            "metrics": list(self.metrics),
+            "data_range": self.data_range,
+            "mu_water": self.mu_water,
+            "pixel_size": self.pixel_size,
+        }
+        return fingerprint(judged if self.view is None else judged | {"view": self.view.__name__})
+
+    def seen(self, image: Tensor) -> Tensor:
+        """What of an image is judged and shown."""
+        return image if self.view is None else self.view(image)
 
     def images(self, split: Split, count: int | None = None) -> list[Pair]:
         """The first `count` pairs of a split, checked to be single images, made once."""
@@ -119,13 +125,25 @@ def task_names() -> dict[str, Path]:
     return {path.stem.replace("_", "-"): path for path in python_files(FOLDER)}
 
 
-def problem(name: str) -> Task:
-    """A built-in problem by its name, or the one in a file, whose `task()` returns a Task."""
+def problem(name: str, data: Path | None = None) -> Task:
+    """A built-in problem by its name, or the one in a file, whose `task()` returns a Task.
+
+    data : a folder of scans, for problems whose `task(data)` takes one; their Task is then named otherwise
+    """
     path = task_file(name)
     make = getattr(load_module(path), "task", None)
-    found = make() if callable(make) else None
-    if not isinstance(found, Task):
+    if not callable(make):
         raise ValueError(f"problem file {path}: expected a function task() -> Task")
+    if data is None:
+        found = make()
+    elif "data" in inspect.signature(make).parameters:
+        found = make(data=data)
+    else:
+        raise ValueError(f"problem {name}: takes no folder of scans; leave out --data")
+    if not isinstance(found, Task):
+        raise ValueError(
+            f"problem file {path}: expected a function task() -> Task, got {type(found).__name__}"
+        )
     return found
 
 

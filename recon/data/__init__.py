@@ -6,6 +6,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .brains import Brain as Brain
+    from .brains import random_anatomy as random_anatomy
+    from .brains import random_brain as random_brain
+    from .cfl import from_bart as from_bart
+    from .cfl import read_cfl as read_cfl
+    from .cfl import to_bart as to_bart
+    from .cfl import write_cfl as write_cfl
     from .ct_pd import read_ct_pd as read_ct_pd
     from .dicom import DicomImage as DicomImage
     from .dicom import example_head as example_head
@@ -23,10 +30,32 @@ if TYPE_CHECKING:
     from .ellipsoids import shepp_logan_ellipsoids as shepp_logan_ellipsoids
     from .fan_files import read_2detect as read_2detect
     from .fan_files import read_htc as read_htc
+    from .fastmri import read_fastmri as read_fastmri
     from .heads import random_head as random_head
+    from .ismrmrd_files import read_ismrmrd as read_ismrmrd
+    from .kspace import KSpace as KSpace
+    from .kspace_ellipses import ellipse_kspace as ellipse_kspace
+    from .kspace_files import read_kspace as read_kspace
+    from .kspace_files import write_kspace as write_kspace
+    from .kspace_problem import centre_crop as centre_crop
+    from .kspace_problem import mri_problem as mri_problem
     from .low_contrast import low_contrast_phantom as low_contrast_phantom
     from .low_contrast import lumpy_background as lumpy_background
     from .low_contrast import power_law_background as power_law_background
+    from .modalities import mr_pairs as mr_pairs
+    from .motion import Motion as Motion
+    from .motion import moved_image as moved_image
+    from .motion import random_motion as random_motion
+    from .motion import shot_order as shot_order
+    from .mr_contrast import GradientEcho as GradientEcho
+    from .mr_contrast import InversionRecovery as InversionRecovery
+    from .mr_contrast import SpinEcho as SpinEcho
+    from .mr_contrast import typical_sequence as typical_sequence
+    from .mr_sets import SyntheticMRI as SyntheticMRI
+    from .mr_sets import mr_ellipses as mr_ellipses
+    from .mr_simulation import simulate_mri as simulate_mri
+    from .multicoil import multicoil_kspace as multicoil_kspace
+    from .multicoil import multicoil_samples as multicoil_samples
     from .nifti import read_nifti as read_nifti
     from .nifti import write_nifti as write_nifti
     from .phantoms import shepp_logan as shepp_logan
@@ -47,12 +76,16 @@ if TYPE_CHECKING:
     from .simulation import simulate as simulate
     from .simulation import simulate_ellipses as simulate_ellipses
     from .simulation import simulate_ellipsoids as simulate_ellipsoids
+    from .smooth_fields import SmoothField as SmoothField
+    from .smooth_fields import coil_fields as coil_fields
+    from .smooth_fields import random_phase as random_phase
     from .tiff import read_tiff as read_tiff
     from .tiff import read_tiff_scan as read_tiff_scan
     from .volumes import Volume as Volume
     from .volumes import axial as axial
 
 _EXPORTS = {
+    "Brain": "brains",
     "CTProjections": "projections",
     "Derived": "dicom_write",
     "DicomImage": "dicom",
@@ -60,31 +93,56 @@ _EXPORTS = {
     "Ellipses": "ellipses",
     "Ellipsoid": "ellipsoids",
     "Ellipsoids": "ellipsoids",
+    "GradientEcho": "mr_contrast",
+    "InversionRecovery": "mr_contrast",
+    "KSpace": "kspace",
+    "Motion": "motion",
     "PairedData": "sets",
     "Scan": "scans",
     "Series": "dicom_series",
     "SimulatedPairs": "sets",
+    "SmoothField": "smooth_fields",
+    "SpinEcho": "mr_contrast",
+    "SyntheticMRI": "mr_sets",
     "UnpairedData": "sets",
     "Volume": "volumes",
     "about_projections": "projection_files",
     "anonymise": "dicom_write",
     "axial": "volumes",
+    "centre_crop": "kspace_problem",
+    "coil_fields": "smooth_fields",
     "dival_ellipses": "random_ellipses",
     "dival_problem": "dival",
+    "ellipse_kspace": "kspace_ellipses",
     "example_head": "dicom",
+    "from_bart": "cfl",
     "load_projections": "projection_files",
     "low_contrast_phantom": "low_contrast",
     "lumpy_background": "low_contrast",
+    "moved_image": "motion",
+    "mr_ellipses": "mr_sets",
+    "mr_pairs": "modalities",
+    "mri_problem": "kspace_problem",
+    "multicoil_kspace": "multicoil",
+    "multicoil_samples": "multicoil",
     "noise_level": "scans",
     "open_scans": "scans",
     "power_law_background": "low_contrast",
+    "random_anatomy": "brains",
+    "random_brain": "brains",
     "random_ellipses_2017": "random_ellipses",
     "random_ellipses_2018": "random_ellipses",
     "random_head": "heads",
+    "random_motion": "motion",
+    "random_phase": "smooth_fields",
     "read_2detect": "fan_files",
+    "read_cfl": "cfl",
     "read_ct_pd": "ct_pd",
     "read_dicom": "dicom",
+    "read_fastmri": "fastmri",
     "read_htc": "fan_files",
+    "read_ismrmrd": "ismrmrd_files",
+    "read_kspace": "kspace_files",
     "read_nifti": "nifti",
     "read_series": "dicom_series",
     "read_tiff": "tiff",
@@ -93,10 +151,16 @@ _EXPORTS = {
     "shepp_logan": "phantoms",
     "shepp_logan_ellipses": "phantoms",
     "shepp_logan_ellipsoids": "ellipsoids",
+    "shot_order": "motion",
     "simulate": "simulation",
     "simulate_ellipses": "simulation",
     "simulate_ellipsoids": "simulation",
+    "simulate_mri": "mr_simulation",
+    "to_bart": "cfl",
+    "typical_sequence": "mr_contrast",
+    "write_cfl": "cfl",
     "write_dicom": "dicom_write",
+    "write_kspace": "kspace_files",
     "write_nifti": "nifti",
 }
 

@@ -16,7 +16,7 @@ TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 DEFLATE = 1032  # the most that gzip can shorten
 
 
-def read_nifti(path: str | Path) -> Volume:
+def read_nifti(path: str | Path, complex_values: bool = False) -> Volume:
     """The volume of a NIfTI-1 or NIfTI-2 file, scaled, its axes turned to lie as DICOM's axial slices.
 
     hu[k, j, i]: i grows to the patient's left, j to the back, k to the head, as near as whole flips and
@@ -24,6 +24,7 @@ def read_nifti(path: str | Path) -> Volume:
     taken as they are: HU only if the file holds HU.
 
     path : .nii or .nii.gz, of three dimensions
+    complex_values : take complex numbers too, as of MR images with their phase; else they are an error
 
     Raises ValueError, naming the file, where it is damaged or truncated, claims more than it can hold, or has
     not three dimensions, no usable affine, or NaN.
@@ -47,10 +48,11 @@ def read_nifti(path: str | Path) -> Volume:
         values = np.asarray(image.dataobj).reshape(shape)
     except Exception as error:
         raise ValueError(f"{path}: truncated or damaged ({error})") from error
-    if values.dtype.kind not in "iuf":
-        raise ValueError(f"{path}: expected real numbers, got {values.dtype}")
+    if values.dtype.kind not in ("iufc" if complex_values else "iuf"):
+        raise ValueError(f"{path}: expected real numbers, got {values.dtype}; see complex_values")
     turned, affine = _as_slices(nib, values, np.asarray(image.affine, dtype=np.float64), path)
-    hu = torch.from_numpy(np.ascontiguousarray(turned.transpose(2, 1, 0), dtype=np.float32))
+    dtype = np.complex64 if values.dtype.kind == "c" else np.float32
+    hu = torch.from_numpy(np.ascontiguousarray(turned.transpose(2, 1, 0), dtype=dtype))
     return Volume(finite(str(path), hu), TO_LPS @ affine)
 
 
@@ -58,7 +60,7 @@ def write_nifti(volume: Volume, path: str | Path, dtype: str = "float32") -> Pat
     """A NIfTI-1 file whose voxel (i, j, k) is hu[k, j, i], sform and qform in scanner coordinates [mm].
 
     path : .nii or .nii.gz; it appears whole or not at all
-    dtype : "float32", or "int16" for rounded values
+    dtype : "float32", "int16" for rounded values, or "complex64", for complex volumes the only one
     """
     nib = _nibabel()
     path = Path(path)
@@ -69,8 +71,13 @@ def write_nifti(volume: Volume, path: str | Path, dtype: str = "float32") -> Pat
         )
     if not path.name.endswith((".nii", ".nii.gz")):
         raise ValueError(f"write_nifti path: expected a name that ends in .nii or .nii.gz, got {path.name}")
-    if dtype not in ("float32", "int16"):
-        raise ValueError(f"write_nifti dtype: expected 'float32' or 'int16', got {dtype!r}")
+    if dtype not in ("float32", "int16", "complex64"):
+        raise ValueError(f"write_nifti dtype: expected 'float32', 'int16' or 'complex64', got {dtype!r}")
+    if volume.hu.is_complex() and dtype != "complex64":
+        raise ValueError(
+            f"write_nifti volume: complex values do not fit {dtype}; say dtype='complex64', or write the "
+            "magnitude, volume.hu.abs()"
+        )
     values = finite("write_nifti volume", volume.hu).cpu().numpy()
     if dtype == "int16":
         values = np.rint(values)

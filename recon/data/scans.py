@@ -35,17 +35,19 @@ class Scan:
     series    name of the series it belongs to, "dose-0.25"
     number    place in it, from 0
     load      reads the data: () -> Problem
-    mu_water  [1/mm], as the file says or as asked for
+    mu_water  [1/mm], as the file says or as asked for; None: its images are not in HU
     affine    of the series in the patient's coordinates, where the file says
     kvp       tube voltage [kV], where the file says
+    image     what becomes of the method's image: magnitude and crop of MR; None: attenuation, to HU
     """
 
     series: str
     number: int
     load: Callable[[], Problem]
-    mu_water: float
+    mu_water: float | None
     affine: Affine | None = None
     kvp: float | None = None
+    image: Callable[[Tensor], Tensor] | None = None
 
 
 def open_scans(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .detectability import d_prime as d_prime
     from .detectability import d_prime_of as d_prime_of
     from .detectability import eye_filter as eye_filter
+    from .fidelity import magnitude as magnitude
+    from .fidelity import nmse as nmse
     from .fidelity import nrmse as nrmse
     from .fidelity import psnr as psnr
     from .fidelity import ssim as ssim
@@ -38,8 +40,12 @@ if TYPE_CHECKING:
     from .perceptual import ms_ssim as ms_ssim
     from .perceptual import uqi as uqi
     from .perceptual import vifp as vifp
+    from .presets import PRESETS as PRESETS
+    from .presets import Preset as Preset
+    from .presets import preset as preset
     from .registry import METRICS as METRICS
     from .rois import cut as cut
+    from .thresholds import foreground as foreground
     from .transfer import Transfer as Transfer
     from .transfer import point_transfer as point_transfer
     from .transfer import task_transfer as task_transfer
@@ -50,6 +56,8 @@ _EXPORTS = {
     "METRICS": "registry",
     "NoisePower": "noise_power",
     "Observation": "observers",
+    "PRESETS": "presets",
+    "Preset": "presets",
     "RadialNoisePower": "noise_power",
     "Transfer": "transfer",
     "auc": "observers",
@@ -60,10 +68,11 @@ _EXPORTS = {
     "channelised_hotelling": "observers",
     "cnr": "contrast",
     "cut": "rois",
-    "d_prime_of": "detectability",
     "d_prime": "detectability",
+    "d_prime_of": "detectability",
     "difference_of_gaussians": "channels",
     "eye_filter": "detectability",
+    "foreground": "thresholds",
     "gabor": "channels",
     "haarpsi": "perceptual",
     "hanley_mcneil_error": "observers",
@@ -71,11 +80,14 @@ _EXPORTS = {
     "hu_bias": "contrast",
     "laguerre_gauss": "channels",
     "mae_hu": "hounsfield",
+    "magnitude": "fidelity",
     "material_regions": "contrast",
     "ms_ssim": "perceptual",
+    "nmse": "fidelity",
     "noise_power_spectrum": "noise_power",
     "nrmse": "fidelity",
     "point_transfer": "transfer",
+    "preset": "presets",
     "psnr": "fidelity",
     "rmse_hu": "hounsfield",
     "ssim": "fidelity",

@@ -23,11 +23,16 @@ def psnr(image: Tensor, truth: Tensor, *, data_range: Range | None, mask: Tensor
     return 10 * torch.log10(peak**2 / masked_mean(difference.abs() ** 2, mask))
 
 
-def nrmse(image: Tensor, truth: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """‖x − t‖₂ / ‖t‖₂ over the mask: (*batch, ny, nx) -> (*batch,), float64."""
+def nmse(image: Tensor, truth: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """‖x − t‖₂² / ‖t‖₂² over the mask: (*batch, ny, nx), real or complex -> (*batch,), float64."""
     difference = _difference(image, truth)
     reference = masked_mean(_double(truth).abs() ** 2, mask)
-    return (masked_mean(difference.abs() ** 2, mask) / reference).sqrt()
+    return masked_mean(difference.abs() ** 2, mask) / reference
+
+
+def nrmse(image: Tensor, truth: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """‖x − t‖₂ / ‖t‖₂ over the mask: (*batch, ny, nx), real or complex -> (*batch,), float64."""
+    return nmse(image, truth, mask=mask).sqrt()
 
 
 def ssim(
@@ -77,6 +82,11 @@ def ssim(
     if mask is not None:
         mask = mask.expand(image.shape)[..., edge:-edge, edge:-edge]
     return masked_mean(similarity.reshape(*image.shape[:-2], *similarity.shape[-2:]), mask)
+
+
+def magnitude(image: Tensor) -> Tensor:
+    """|x| of a complex image; a real one as it is, signs included."""
+    return image.abs() if image.is_complex() else image
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:

@@ -51,6 +51,8 @@ def _error(name: str, image: Tensor, truth: Tensor, mu_water: float | None) -> T
         raise ValueError(
             f"{name} mu_water: expected the attenuation of water in 1/mm (0.0206 at 60 keV), got {mu_water}"
         )
+    if image.is_complex() or truth.is_complex():
+        raise ValueError(f"{name}: expected real attenuation, got {image.dtype} and {truth.dtype}")
     if image.shape != truth.shape or image.ndim < 2:
         raise ValueError(
             f"{name} image and truth: expected equal shapes (*batch, ny, nx), got {tuple(image.shape)} and "

@@ -1,4 +1,9 @@
-"""Metrics by name, all called alike; a name carries the unit."""
+"""Metrics by name, all called alike; a name carries the unit.
+
+Of a complex image the magnitude is judged, whatever its phase: |x| takes its place, of image and truth each
+on its own, so that a complex reconstruction can meet a root-sum-of-squares truth. For the error of complex
+values call `recon.metrics.nrmse` and `psnr` themselves. Errors in HU refuse complex images.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ from typing import Protocol
 from torch import Tensor
 
 from . import fidelity, hounsfield, perceptual
-from .fidelity import Range
+from .fidelity import Range, magnitude
 
 
 class Metric(Protocol):
@@ -33,17 +38,22 @@ class Metric(Protocol):
 
 def psnr_db(image: Tensor, truth: Tensor, *, data_range: Range | None = None, **_: object) -> Tensor:
     """PSNR of the whole image [dB]."""
-    return fidelity.psnr(image, truth, data_range=data_range)
+    return fidelity.psnr(magnitude(image), magnitude(truth), data_range=data_range)
 
 
 def ssim(image: Tensor, truth: Tensor, *, data_range: Range | None = None, **_: object) -> Tensor:
     """SSIM of the whole image, 7 × 7 uniform window."""
-    return fidelity.ssim(image, truth, data_range=data_range)
+    return fidelity.ssim(magnitude(image), magnitude(truth), data_range=data_range)
 
 
 def nrmse(image: Tensor, truth: Tensor, **_: object) -> Tensor:
     """‖x − t‖ / ‖t‖ of the whole image."""
-    return fidelity.nrmse(image, truth)
+    return fidelity.nrmse(magnitude(image), magnitude(truth))
+
+
+def nmse(image: Tensor, truth: Tensor, **_: object) -> Tensor:
+    """‖x − t‖² / ‖t‖² of the whole image."""
+    return fidelity.nmse(magnitude(image), magnitude(truth))
 
 
 def rmse_hu(
@@ -62,28 +72,29 @@ def mae_hu(
 
 def ms_ssim(image: Tensor, truth: Tensor, *, data_range: Range | None = None, **_: object) -> Tensor:
     """MS-SSIM of the whole image, five scales."""
-    return perceptual.ms_ssim(image, truth, data_range=data_range)
+    return perceptual.ms_ssim(magnitude(image), magnitude(truth), data_range=data_range)
 
 
 def uqi(image: Tensor, truth: Tensor, **_: object) -> Tensor:
     """Universal quality index of the whole image, 8 × 8 windows."""
-    return perceptual.uqi(image, truth)
+    return perceptual.uqi(magnitude(image), magnitude(truth))
 
 
 def vifp(image: Tensor, truth: Tensor, *, data_range: Range | None = None, **_: object) -> Tensor:
     """Visual information fidelity of the whole image, in the pixel domain."""
-    return perceptual.vifp(image, truth, data_range=data_range)
+    return perceptual.vifp(magnitude(image), magnitude(truth), data_range=data_range)
 
 
 def haarpsi(image: Tensor, truth: Tensor, *, data_range: Range | None = None, **_: object) -> Tensor:
     """HaarPSI of the whole image."""
-    return perceptual.haarpsi(image, truth, data_range=data_range)
+    return perceptual.haarpsi(magnitude(image), magnitude(truth), data_range=data_range)
 
 
 METRICS: dict[str, Metric] = {
     "psnr_db": psnr_db,
     "ssim": ssim,
     "nrmse": nrmse,
+    "nmse": nmse,
     "rmse_hu": rmse_hu,
     "mae_hu": mae_hu,
     "ms_ssim": ms_ssim,

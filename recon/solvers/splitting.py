@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from operators import LinearOperator
 from operators.tensors import inner, norm, spread, squared_norm
-from priors import Functional
+from priors import Functional, SquaredL2
+from priors.base import Composed
 
 from .iterate import Iterate, relative
 from .terms import Term, as_terms, natural_scales
+
+Inverse = Callable[[Tensor, list[Tensor]], Tensor]
 
 
 def admm(
@@ -20,24 +24,37 @@ def admm(
     g: Functional | None,
     x: Tensor,
     inner_iterations: int = 5,
+    quadratic: Composed | None = None,
+    inverse: Inverse | None = None,
 ) -> Iterator[Iterate]:
-    """min_x Σᵢ fᵢ(Aᵢ x) + g(x): alternating directions of multipliers on zᵢ = Aᵢx (and w = x for g).
+    """min_x q(x) + Σᵢ fᵢ(Aᵢ x) + g(x): alternating directions of multipliers on zᵢ = Aᵢx (and w = x for g).
 
-        x  = argmin Σ ρᵢ/2 ‖Aᵢx − zᵢ + yᵢ/ρᵢ‖²,   zᵢ = prox_{fᵢ/ρᵢ}(Aᵢx + yᵢ/ρᵢ),   yᵢ += ρᵢ(Aᵢx − zᵢ)
+        x  = argmin q(x) + Σ ρᵢ/2 ‖Aᵢx − zᵢ + yᵢ/ρᵢ‖²,   zᵢ = prox_{fᵢ/ρᵢ}(Aᵢx + yᵢ/ρᵢ),   yᵢ += ρᵢ(Aᵢx − zᵢ)
 
     Boyd et al., Found. Trends Mach. Learn. 3 (2011); the x step by `inner_iterations` warm-started steps of
     CG, one Aᵢ and one Aᵢ* each, and one Aᵢ* more. The ρᵢ start at the natural scales of the problem and are
     balanced per image and term by relative residuals (Wohlberg 2017), ever less.
 
+    quadratic  q, a `SquaredL2` @ A that the x step keeps whole: fewer outer iterations than as one of `terms`
+    inverse    (v, ρ) ↦ (∇²q + Σ ρᵢAᵢ*Aᵢ)⁻¹ v, with ρ one value per image and term, where that is known in
+               closed form: the x step is then exact, one Aᵢ and one Aᵢ*. Without g
+
     The iterate is w where there is a g. residual = max over i of ‖Aᵢx − zᵢ‖ / ‖zᵢ‖ and of
     ρᵢ‖zᵢ − zᵢ_old‖ / ‖yᵢ‖.
     """
-    parts = as_terms(terms)
-    n = parts[0].n
+    if quadratic is not None and not isinstance(quadratic.f, SquaredL2):
+        raise ValueError(f"admm quadratic: expected SquaredL2 @ A, got {quadratic!r}")
+    if inverse is not None and g is not None:
+        raise ValueError("admm inverse: expected g=None, whose ρ it would have to know")
+    every = as_terms(terms if quadratic is None else [*terms, quadratic])
+    parts = every[: len(terms)]
+    n = every[0].n
     if g is not None:
         x = g.prox(x, 1.0)
-    Ax = [t.A(x) for t in parts]
-    X, Y = natural_scales(parts, x, Ax)
+    values = [t.A(x) for t in every]
+    X, Y = natural_scales(every, x, values)
+    Ax, Y = values[: len(terms)], Y[: len(terms)]
+    kept = None if quadratic is None else _Kept(quadratic, x)
     rhos = [y / (X * t.length) for y, t in zip(Y, parts, strict=True)]
     proxes, dims = [t.f.prox for t in parts], [t.m for t in parts]
     if g is not None:
@@ -48,7 +65,7 @@ def admm(
     alphas = [torch.full_like(r, 0.5) for r in rhos]
     yield Iterate(x, torch.full_like(X, torch.inf))
     while True:
-        x, Ax = _least_squares(parts, g is not None, x, Ax, zs, ys, rhos, inner_iterations)
+        x, Ax = _least_squares(parts, g is not None, x, Ax, zs, ys, rhos, inner_iterations, kept, inverse)
         worst = torch.zeros_like(X)
         for i, (prox, m) in enumerate(zip(proxes, dims, strict=True)):
             rho, z_old = rhos[i], zs[i]
@@ -78,8 +95,10 @@ def _least_squares(
     ys: list[Tensor],
     rhos: list[Tensor],
     iterations: int,
+    kept: _Kept | None = None,
+    inverse: Inverse | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
-    """CG on Σ ρᵢAᵢ*Aᵢ x = Σ Aᵢ*(ρᵢzᵢ − yᵢ) from x; returns x and all Aᵢx, which follow by linearity."""
+    """CG on ∇q(x) + Σ ρᵢAᵢ*Aᵢ x = Σ Aᵢ*(ρᵢzᵢ − yᵢ) from x; returns x and all Aᵢx, by linearity."""
     n = parts[0].n
     dims = [t.m for t in parts] + ([n] if identity else [])
 
@@ -88,18 +107,59 @@ def _least_squares(
         return image + values[-1] if identity else image
 
     r = adjoint([spread(q, m) * (z - a) - y for q, m, z, a, y in zip(rhos, dims, zs, Ax, ys, strict=True)])
+    if kept is not None:
+        r = r - kept.slope
+    if inverse is not None:
+        p = inverse(r, rhos)
+        if kept is not None:
+            kept.slope = kept.slope + kept.bend(p)
+        return x + p, [a + t.A(p) for a, t in zip(Ax, parts, strict=True)]
     p, rr = r, squared_norm(r, n)
     for _ in range(iterations):
         Ap = [t.A(p) for t in parts] + ([p] if identity else [])
         Hp = adjoint([spread(q, m) * a for q, m, a in zip(rhos, dims, Ap, strict=True)])
+        if kept is not None:
+            bent = kept.bend(p)
+            Hp = Hp + bent
         pHp = inner(p, Hp, n)
         alpha = torch.where(pHp > 0, rr / pHp, 0.0)
         x = x + spread(alpha, n) * p
         Ax = [a + spread(alpha, m) * b for a, b, m in zip(Ax, Ap, dims, strict=True)]
+        if kept is not None:
+            kept.slope = kept.slope + spread(alpha, n) * bent
         r = r - spread(alpha, n) * Hp
         rr, rr_old = squared_norm(r, n), rr
         p = r + spread(torch.where(rr_old > 0, rr / rr_old, 0.0), n) * p
     return x, Ax
+
+
+class _Kept:
+    """q = f @ A with f a `SquaredL2`: ∇q where x is, followed by linearity, and ∇²q."""
+
+    def __init__(self, q: Composed, x: Tensor):
+        f = cast(SquaredL2, q.f)
+        self.slope, self.A, self.weight = q.grad(x), q.A, f.weight
+        self.gram: LinearOperator | None = None
+        alone = one_weight(f, len(q.A.out_shape), len(q.A.in_shape))
+        if alone is not None:
+            # one weight an image goes round A*A, which may have a form of its own
+            self.weight, self.gram = alone, q.A.gram
+
+    def bend(self, p: Tensor) -> Tensor:
+        """∇²q p."""
+        if self.gram is not None:
+            return self.weight * self.gram(p)
+        return self.A.adjoint(self.weight * self.A(p))
+
+
+def one_weight(f: SquaredL2, m: int, n: int) -> Tensor | float | None:
+    """The weight of f, of data of m dimensions, for images of n; None if it differs from datum to datum."""
+    weight = f.weight
+    if not isinstance(weight, Tensor) or weight.ndim == 0:
+        return weight
+    if weight.ndim < m or any(size != 1 for size in weight.shape[-m:]):
+        return None
+    return spread(weight.flatten(-m)[..., 0], n)
 
 
 def douglas_rachford(

@@ -6,6 +6,7 @@ keeps its meaning when the pixel size changes. λ can be chosen without the trut
 
 from .base import Solution as Solution
 from .base import Variational as Variational
+from .combined import VariationalReconstruction as VariationalReconstruction
 from .generalised import TotalGeneralisedVariation as TotalGeneralisedVariation
 from .markov import PWLSQGGMRF as PWLSQGGMRF
 from .markov import PWLSFair as PWLSFair

@@ -14,10 +14,10 @@ from torch import Tensor
 from operators import LinearOperator, XRay, fbp
 from operators.emission import Emission
 from operators.geometry import Geometry, PlanarGeometry
-from operators.tensors import norm, real_dtype
+from operators.tensors import norm, real_dtype, spread
 from operators.volume import ConeBeam, ParallelBeam3D
 from priors import Box, Functional, NonNegative, SquaredL2
-from priors.base import Step
+from priors.base import Composed, Step
 
 from ..base import Reconstructor
 from ..fidelity import LIKELIHOODS, Likelihood
@@ -56,7 +56,7 @@ class Variational(Reconstructor):
 
     weight      λ > 0, a number or one per image (*batch,); or how to choose it without the truth:
                 "discrepancy" (also None), "robust-discrepancy", "gcv", "sure", "whiteness", or a
-                `recon.selection.Criterion`
+                `recon.selection.Criterion`, as `recon.scaling.CentreScaled(0.01)` for MRI of unknown noise
     iterations  at most so many
     tolerance   an image stops when the solver's relative residual is at most this
     positive    x ≥ 0, for real images; complex ones are free
@@ -66,6 +66,8 @@ class Variational(Reconstructor):
     """
 
     default_likelihood: ClassVar[Likelihood] = "unweighted"
+    degree: ClassVar[int | None] = None
+    """p, where E(c x) = |c|^p E(x)."""
 
     def __init__(
         self,
@@ -101,7 +103,7 @@ class Variational(Reconstructor):
     @torch.no_grad()
     def solve(self, problem: Problem, callback: Callback | None = None) -> Solution:
         """The image with how it was found; callback(k, iterate) sees the last run."""
-        d, x = LIKELIHOODS[self.likelihood](problem), start(problem)
+        d, x = LIKELIHOODS[self.likelihood](problem), self.initial(problem)
         if self.upper is not None and x.is_complex():
             raise ValueError(f"{type(self).__name__} upper: order needs real numbers, the image is complex")
         name, score = None, None
@@ -127,8 +129,15 @@ class Variational(Reconstructor):
 
     def pull(self, problem: Problem, x: Tensor) -> Tensor:
         """Typical size of E's slope at one pixel of x, per image: h for a total variation, h² of a volume."""
-        slope = pixel_size(problem) ** (len(problem.A.in_shape) - 1)
-        return torch.full(problem.batch, slope, dtype=real_dtype(x), device=x.device)
+        return torch.full(problem.batch, self.unit(problem), dtype=real_dtype(x), device=x.device)
+
+    def unit(self, problem: Problem) -> float:
+        """E over what it is in units of pixels: h for a total variation, h² of a volume."""
+        return pixel_size(problem) ** (len(problem.A.in_shape) - 1)
+
+    def initial(self, problem: Problem) -> Tensor:
+        """Where the solver begins, (*batch, *A.in_shape)."""
+        return start(problem)
 
     def bounds(self, x: Tensor) -> tuple[float | None, float | None]:
         """Lower and upper bound of these images."""
@@ -149,7 +158,7 @@ class Variational(Reconstructor):
         def solve(likelihood: Functional, weight: Tensor, x: Tensor) -> Tensor:
             return run(self.iterates(problem, likelihood, weight, x), short, self.tolerance)
 
-        return Trial(d, problem.A, solve, problem.A.out_shape)
+        return Trial(d, problem.A, solve, problem.A.out_shape, self.degree, self.unit(problem))
 
     def _guess(self, problem: Problem, x: Tensor) -> Tensor:
         """λ₀: E pulls at a pixel as strongly as noise does, ‖A*(n/σ²)‖ / √N for one n ~ N(0, σ²)."""
@@ -199,6 +208,25 @@ def spacing(problem: Problem) -> tuple[float, ...]:
 def is_gaussian(d: Functional) -> bool:
     """Whether d is a weighted sum of squares."""
     return isinstance(d, SquaredL2)
+
+
+def is_uniform(d: Functional, problem: Problem) -> bool:
+    """Whether d gives every datum of an image that A predicts the same weight: A*WA = w A*A."""
+    if not isinstance(d, SquaredL2):
+        return False
+    weight = torch.as_tensor(d.weight).expand(problem.linear.shape)
+    most = weight.amax(tuple(range(-len(problem.A.out_shape), 0)), keepdim=True)
+    measured = getattr(problem.A, "sampled", None)
+    same = weight == most
+    return bool((same if measured is None else same | ~measured.to(same.device)).all())
+
+
+def quadratic(d: Functional, problem: Problem) -> Composed:
+    """A Gaussian d @ A, with one weight per image where all z = A x have the same: then A*WA = w A*A."""
+    if not is_uniform(d, problem):
+        return Composed(d, problem.A)
+    n = len(problem.A.out_shape)
+    return Composed(SquaredL2(cast(SquaredL2, d).target, spread(bend(d, problem), n), n), problem.A)
 
 
 def bend(d: Functional, problem: Problem) -> Tensor:

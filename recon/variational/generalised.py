@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -28,6 +29,8 @@ class TotalGeneralisedVariation(Variational):
     beta  β [mm], the ratio of second to first order; some 2 pixels of a clinical image
     and the parameters of `Variational`
     """
+
+    degree: ClassVar[int | None] = 1
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from ..fidelity import Likelihood
 from ..problem import Problem
 from ..solvers import Iterate, cg, fista, lbfgs
 from ..solvers.terms import MARGIN
-from .base import Variational, Weight, bend, is_gaussian, spacing
+from .base import Variational, Weight, bend, is_gaussian, is_uniform, pixel_size, spacing
 
 
 class HuberTotalVariation(Variational):
@@ -80,6 +80,8 @@ class Tikhonov(Variational):
     and the parameters of `Variational`
     """
 
+    degree: ClassVar[int | None] = 2
+
     def __init__(
         self,
         weight: Weight = None,
@@ -100,6 +102,10 @@ class Tikhonov(Variational):
         slope = norm(self._penalise(problem, x), n) / math.sqrt(math.prod(problem.A.in_shape))
         return torch.where(slope > 0, slope, 1.0)
 
+    def unit(self, problem: Problem) -> float:
+        h = spacing(problem)
+        return math.prod(h) if self.penalty == "identity" else math.prod(h) / pixel_size(problem) ** 2
+
     def _penalise(self, problem: Problem, x: Tensor) -> Tensor:
         """∇E(x) = h² x or h² ∇*∇x, h² a pixel's area or a voxel's volume."""
         h = spacing(problem)
@@ -112,13 +118,16 @@ class Tikhonov(Variational):
         cell = math.prod(h)
         constraint, gaussian = self.constraint(problem, x), is_gaussian(d)
         if constraint is None and gaussian:
-            data_slope = A.adjoint(d.grad(torch.zeros_like(problem.linear)))
+            at_zero = d.grad(torch.zeros_like(problem.linear))
+            w = spread(bend(d, problem), n)
+            # a gram may have a form of its own, as Toeplitz of non-uniform Fourier transforms
+            gram = A.gram if is_uniform(d, problem) else None
 
             def normal(v: Tensor) -> Tensor:
-                bend = d.grad(A(v)) - d.grad(torch.zeros_like(problem.linear))
-                return A.adjoint(bend) + spread(weight, n) * self._penalise(problem, v)
+                bent = A.adjoint(d.grad(A(v)) - at_zero) if gram is None else w * gram(v)
+                return bent + spread(weight, n) * self._penalise(problem, v)
 
-            return cg(normal, -data_slope, x, ndim=n)
+            return cg(normal, -A.adjoint(at_zero), x, ndim=n)
         energy: Functional = (weight * cell) * SquaredL2(ndim=n)
         bound = weight * cell
         if self.penalty == "gradient":

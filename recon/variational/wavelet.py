@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -26,6 +27,7 @@ class WaveletReconstruction(Variational):
     """
 
     name = "wavelet"
+    degree: ClassVar[int | None] = 1
 
     def __init__(
         self,

@@ -1,0 +1,123 @@
+"""Non-uniform FFT by FINUFFT on the CPU: plans that are kept, threads that are ours.
+
+Barnett, Magland, af Klinteberg, SIAM J. Sci. Comput. 41 (2019). Types 1 and 2 share kernel and grid here, so
+the adjoint is exact to rounding whatever the tolerance.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .pool import available, share
+
+_SINGLE_THREAD = 1 << 22  # below so many kernel evaluations threads cost more than they give
+_IMPORTED_BY = os.getpid()
+
+
+class Plans:
+    """Idle plans of one trajectory. A plan serves one call at a time, whatever thread the call comes from.
+
+    Neither copied nor pickled: the copy makes its own. A forked child makes its own too.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: dict[tuple[Any, ...], list[Any]] = {}
+
+    def __reduce__(self) -> tuple[type[Plans], tuple[()]]:
+        return Plans, ()
+
+    @contextmanager
+    def borrow(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Iterator[Any]:
+        with self._lock:
+            idle = self._idle.setdefault(key, [])
+            plan = idle.pop() if idle else None
+        plan = plan or make()
+        yield plan
+        with self._lock:
+            idle.append(plan)
+
+    def clear(self) -> None:
+        """Forget all plans: the trajectory changed."""
+        with self._lock:
+            self._idle = {}
+
+
+def forward(x: Tensor, points: Tensor, tolerance: float, plans: Plans) -> Tensor:
+    """y_j = Σ_r x(r) exp(−i k_j·r); (batch, *spatial) -> (batch, samples), complex, contiguous."""
+    y = x.new_empty(len(x), len(points))
+    _execute(2, x, y, points, tuple(x.shape[1:]), tolerance, plans)
+    return y
+
+
+def adjoint(y: Tensor, points: Tensor, spatial: tuple[int, ...], tolerance: float, plans: Plans) -> Tensor:
+    """x(r) = Σ_j y_j exp(i k_j·r); (batch, samples) -> (batch, *spatial), complex, contiguous."""
+    x = y.new_empty(len(y), *spatial)
+    _execute(1, y, x, points, spatial, tolerance, plans)
+    return x
+
+
+def _execute(
+    kind: int,
+    given: Tensor,
+    out: Tensor,
+    points: Tensor,
+    spatial: tuple[int, ...],
+    tolerance: float,
+    plans: Plans,
+) -> None:
+    single = given.dtype == torch.complex64
+    eps, upsampling = _accuracy(tolerance, single)
+    threads = 1 if _small(len(points), spatial) or _forked() else available()
+    each = max(1, threads // len(given))
+    source, target = given.detach().numpy(), out.numpy()
+
+    def make() -> Any:
+        import finufft
+
+        options = {"nthreads": each, "upsampfac": upsampling}
+        name = "complex64" if single else "complex128"
+        plan = finufft.Plan(kind, spatial, 1, eps, -1 if kind == 2 else 1, name, **options)
+        plan.setpts(*_axes(points, single))
+        return plan
+
+    def one(k: int) -> None:
+        with plans.borrow((kind, single, each, os.getpid()), make) as plan:
+            plan.execute(source[k], out=target[k])
+
+    share(one, len(given), threads // each)
+
+
+def _accuracy(tolerance: float, single: bool) -> tuple[float, float]:
+    """What to ask FINUFFT for, and its upsampling, so that the error is at most the tolerance.
+
+    Measured in 2-D and 3-D: with upsampling 2 the error is 0.8 of what was asked for, with 1.25, which is
+    faster, up to 1.5; below the limits given here 1.25 does not reach it. Less than 1e-6 in single and 1e-14
+    in double precision is refused by FINUFFT.
+    """
+    if tolerance >= (5e-5 if single else 1e-8):
+        return tolerance / 2, 1.25
+    return max(tolerance, 1e-6 if single else 1e-14), 2.0
+
+
+def _axes(points: Tensor, single: bool) -> list[NDArray[Any]]:
+    array = points.detach().cpu().numpy()
+    return [np.ascontiguousarray(k, np.float32 if single else np.float64) for k in array.T]
+
+
+def _small(samples: int, spatial: tuple[int, ...]) -> bool:
+    return samples * 6 ** len(spatial) < _SINGLE_THREAD
+
+
+def _forked() -> bool:
+    """OpenMP's threads do not survive a fork, and a child that asks for them hangs."""
+    return os.getpid() != _IMPORTED_BY
