@@ -49,7 +49,7 @@ def test_value_and_prox_are_those_of_the_blocks(shape, block, shift, dtype):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.complex64, 2e-6), (torch.complex128, 1e-9)])
 def test_prox_of_nearly_low_rank_blocks(dtype, tolerance):
-    """Singular values over eight decades, thresholds among them: the Gram matrix must not lose the small ones."""
+    """Singular values over eight decades, thresholds among them: a Gram matrix must not lose the small."""
     U = torch.linalg.qr(torch.randn(10, 10, generator=G, dtype=torch.complex128))[0]
     V = torch.linalg.qr(torch.randn(64, 10, generator=G, dtype=torch.complex128))[0]
     s = torch.logspace(0, -8, 10, dtype=torch.float64)
