@@ -201,7 +201,7 @@ def _shape(e: Encoding) -> tuple[int, ...]:
 def _blocks(path: Path, data: Any, heads: Any, at: Any) -> Iterator[tuple[int, Any, NDArray[Any], Any]]:
     """(number, head, samples (coils, n), trajectory) of the readouts `at`, in order, a block in memory."""
     # every readout of a hostile file may name the same large one
-    size = int(np.clip((1 << 31) // path.stat().st_size, 1, 256))
+    size = int(np.clip((1 << 33) // path.stat().st_size, 1, 256))
     for first in range(0, len(at), size):
         block = at[first : first + size]
         start, stop = int(block[0]), int(block[-1]) + 1

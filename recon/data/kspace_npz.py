@@ -147,7 +147,8 @@ def _value(path: Path, name: str, value: Any) -> Any:
     if value.dtype.kind not in "biufc":
         raise ValueError(f"{path}: {name}: expected numbers, got {value.dtype}")
     if name == "kspace" and value.dtype.kind == "c":
-        value = value.astype(np.complex64, copy=False)
+        with np.errstate(all="ignore"):
+            value = value.astype(np.complex64, copy=False)
     if value.dtype.kind in "fc" and not np.isfinite(value).all():
         raise ValueError(f"{path}: NaN or inf in {name}")
     return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("="), order="C"))

@@ -1,6 +1,7 @@
 """ISMRMRD: files that the ismrmrd package itself wrote, sorted to where their readouts belong."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -259,6 +260,21 @@ def test_lines_along_the_last_axis(tmp_path):
     with pytest.raises(ValueError, match=r"whole readouts.*npz"):
         write_kspace(KSpace(y, mask=torch.rand(NY, NX) < 0.5), tmp_path / "other.h5")
     assert not (tmp_path / "other.h5").exists() and len(list(tmp_path.iterdir())) == 1
+
+
+def test_mrpro_sees_the_same_images(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mrpro = pytest.importorskip("mrpro")
+        scan = scan_to_write()
+        full = KSpace(scan.kspace, field_of_view=scan.field_of_view, labels=scan.labels, affine=scan.affine)
+        path = write_kspace(full, tmp_path / "scan.h5")
+        data = mrpro.data.KData.from_file(path, mrpro.data.traj_calculators.KTrajectoryCartesian())
+        (images,) = mrpro.operators.FourierOp.from_kdata(data).H(data.data)
+    for k in range(3):
+        torch.testing.assert_close(
+            images[k].squeeze(), Fourier((NY, NX)).adjoint(full[k]), rtol=1e-4, atol=1e-5
+        )
 
 
 def test_they_read_what_we_write(tmp_path):
