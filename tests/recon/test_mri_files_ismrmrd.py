@@ -124,6 +124,22 @@ def test_averages_and_their_noise(tmp_path):
     np.testing.assert_allclose(scan.noise, noise.data * math.sqrt(2 / 8 / 2), rtol=1e-6)
 
 
+def test_noise_of_another_file(tmp_path):
+    """Four times the dwell time has a quarter of the variance; a filter let 0.8 of the noise scan through."""
+    scan = random(COILS, 64, seed=2)
+    noise = acquisition(scan, constants.ACQ_IS_NOISE_MEASUREMENT, sample_time_us=2.0)
+    written(tmp_path / "noise.h5", [noise])
+    with ismrmrd.Dataset(str(tmp_path / "noise.h5"), "dataset", create_if_needed=False) as data:
+        field = "<relativeReceiverNoiseBandwidth>0.8</relativeReceiverNoiseBandwidth>"
+        text = data.read_xml_header().decode()
+        data.write_xml_header(text.replace("<receiverChannels>", field + "<receiverChannels>").encode())
+    path = written(tmp_path / "scan.h5", lines(random(COILS, NY, NX), sample_time_us=8.0))
+    found = read_ismrmrd(path, noise=tmp_path / "noise.h5").noise
+    np.testing.assert_allclose(found, scan * math.sqrt(2 / 8 / 0.8), rtol=1e-6)
+    with pytest.raises(ValueError, match=r"scan\.h5: no noise scan of 2 coils"):
+        read_ismrmrd(path, noise=path)
+
+
 def test_images_by_their_counters(tmp_path):
     ys = {(r, s): random(COILS, NY, NX, seed=10 * r + s) for r in range(2) for s in range(3)}
     parts = [a for (r, s), y in ys.items() for a in lines(y, repetition=r, slice=s)]
