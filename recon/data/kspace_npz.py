@@ -17,7 +17,7 @@ from .cfl import measured
 from .hdf5 import SHORTENED, SMALL
 from .kspace import KSpace
 
-ARRAYS = ("mask", "trajectory", "noise", "maps", "calibration", "affine")
+ARRAYS = ("mask", "trajectory", "noise", "maps", "calibration", "affine", "whitening")
 WRITTEN = "about"
 
 
@@ -67,6 +67,7 @@ def read_kspace_npz(path: str | Path, ndim: int = 2) -> KSpace:
         field_of_view=_tuple(about.get("field_of_view")),
         recon_shape=_tuple(about.get("recon_shape")),
         affine=values["affine"].double().numpy() if "affine" in values else None,
+        whitening=values.get("whitening"),
         labels=tuple(about.get("labels", ())),
         attributes=about.get("attributes", {}),
         source=path,
