@@ -219,7 +219,7 @@ def test_the_discrepancy_on_undersampled_data(shape, spatial):
         found = method.solve(problem)
         assert abs(chi2(found.x) - 1) < 0.06  # short runs choose, a full one follows
         quality[method.name] = float(psnr(found.x.abs(), x.abs(), data_range=1.0).mean())
-    assert quality["total-variation"] > quality["cgsense"] + 1
+    assert quality["total-variation"] > quality["cg-sense"] + 1
     zero_filled = float(psnr(ZeroFilled()(problem).abs(), x.abs(), data_range=1.0).mean())
     assert quality["total-variation"] > zero_filled + 3
 
