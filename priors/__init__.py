@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .adversarial import AdversarialRegulariser as AdversarialRegulariser
     from .base import Functional as Functional
     from .dictionary import PatchDictionary as PatchDictionary
+    from .low_rank import LocallyLowRank as LocallyLowRank
     from .markov import QGGMRF as QGGMRF
     from .markov import FairMRF as FairMRF
     from .markov import HuberMRF as HuberMRF
@@ -44,6 +45,7 @@ _EXPORTS = {
     "L1": "norms",
     "L2": "norms",
     "L21": "norms",
+    "LocallyLowRank": "low_rank",
     "MarkovRandomField": "markov",
     "NonLocalQuadratic": "nonlocal_means",
     "NonNegative": "sets",

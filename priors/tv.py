@@ -128,8 +128,10 @@ class _Variation(Composed):
         flat_p = p.expand(*batch, n, *self.shape).reshape(count, n, *self.shape)
         flat_x = x_bar.expand(*batch, *self.shape).reshape(count, *self.shape)
         disc = each(radius), each(1 + sigma * self._delta / radius)
-        kind = self.boundary, self._isotropic, self.joint
-        result = fused_step(flat_p, flat_x, each(sigma), *disc, self._spacing, *kind)
+        result = fused_step(
+            flat_p, flat_x, each(sigma), *disc,
+            self._spacing, self.boundary, self._isotropic, self.joint,
+        )  # fmt: skip
         return result.reshape(*batch, n, *self.shape)
 
     def _options(self) -> str:
@@ -147,9 +149,9 @@ class _Gradient(Gradient):
 class TV(_Variation):
     """E(x) = weight · ∫ |∇x| = weight · h² Σ |∇x|, in the unit of x times mm; of a volume times mm².
 
-    Rudin, Osher, Fatemi, Physica D 60 (1992). Forward differences; by default no flux through the border, and
-    |·| the Euclidean length of the gradient, joint over real and imaginary part: turning the phase of an image
-    leaves its TV. The same edge has the same value at every pixel size. At pixel_size=1 it is that of
+    Rudin, Osher, Fatemi, Physica D 60 (1992). Forward differences; by default no flux through the border,
+    and |·| the Euclidean length of the gradient, joint over real and imaginary part: turning the phase of an
+    image leaves its TV. The same edge has the same value at every pixel size. At pixel_size=1 it is that of
 
         isotropic  boundary    joint
         True       "neumann"   True    this library

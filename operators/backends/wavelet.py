@@ -1,4 +1,4 @@
-"""One level of an orthonormal periodic wavelet transform of images, and back, in one pass over memory (numba).
+"""One level of an orthonormal periodic wavelet transform, and back, in one pass over memory (numba).
 
 Images are (images, ny, numbers of a line), complex ones as pairs of numbers; `width` is 2 then. Lines are
 combined first, into two lines of scratch that stay in the first cache, and filtered along themselves after.
