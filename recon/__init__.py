@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from .variational import PICCS as PICCS
     from .variational import PWLSQGGMRF as PWLSQGGMRF
     from .variational import HuberTotalVariation as HuberTotalVariation
+    from .variational import LocallyLowRankReconstruction as LocallyLowRankReconstruction
     from .variational import PWLSFair as PWLSFair
     from .variational import PWLSHuber as PWLSHuber
     from .variational import PWLSNonLocalMeans as PWLSNonLocalMeans
@@ -95,6 +96,7 @@ _EXPORTS = {
     "Iterate": "solvers",
     "LSQR": "iterative",
     "LearnedPrimalDual": "unrolled.primal_dual",
+    "LocallyLowRankReconstruction": "variational",
     "METHODS": "base",
     "MLEM": "emission",
     "OSEM": "emission",
