@@ -83,8 +83,7 @@ def modulated_kspace(
     if not placed or not len(k):
         return torch.from_numpy(total)
     value, centre, along, across = (
-        np.array(part)
-        for part in zip(*((w, (r, c), a, b) for w, r, c, a, b in placed), strict=True)
+        np.array(part) for part in zip(*((w, (r, c), a, b) for w, r, c, a, b in placed), strict=True)
     )
     shifts = kappa.numpy()
     longest = max(np.hypot(*along.T).max(), np.hypot(*across.T).max())
