@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .emission import OSEM as OSEM
     from .emission import EmissionFBP as EmissionFBP
     from .grappa import GRAPPA as GRAPPA
+    from .gridding import Gridding as Gridding
     from .iterative import CGLS as CGLS
     from .iterative import LSQR as LSQR
     from .iterative import OSSART as OSSART
@@ -92,6 +93,7 @@ _EXPORTS = {
     "FBPUNet": "baselines.postprocess",
     "FDK": "direct",
     "GRAPPA": "grappa",
+    "Gridding": "gridding",
     "HuberTotalVariation": "variational",
     "Iterate": "solvers",
     "LSQR": "iterative",
