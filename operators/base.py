@@ -240,6 +240,11 @@ class Scaled(LinearOperator):
     def _adjoint(self, y: Tensor) -> Tensor:
         return self.scale.conjugate() * self.A.adjoint(y)
 
+    @property
+    def gram(self) -> LinearOperator:
+        """|c|² A*A, by what A has for it."""
+        return abs(self.scale) ** 2 * self.A.gram
+
     def _norm(self, iterations: int = 500) -> float:
         return abs(self.scale) * self.A.norm()
 

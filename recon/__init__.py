@@ -62,7 +62,15 @@ if TYPE_CHECKING:
     from .solvers import sart as sart
     from .solvers import sart_on_disk as sart_on_disk
     from .solvers import sirt as sirt
+    from .unrolled.equilibrium import DeepEquilibrium as DeepEquilibrium
+    from .unrolled.gradient import LearnedGradient as LearnedGradient
+    from .unrolled.ista import ISTANet as ISTANet
+    from .unrolled.itnet import ItNet as ItNet
+    from .unrolled.modl import MoDL as MoDL
+    from .unrolled.pdhg import LearnedPDHG as LearnedPDHG
     from .unrolled.primal_dual import LearnedPrimalDual as LearnedPrimalDual
+    from .unrolled.variational import VariationalNetwork as VariationalNetwork
+    from .unrolled.varnet import VarNet as VarNet
     from .variational import OSSQS as OSSQS
     from .variational import PICCS as PICCS
     from .variational import PWLSQGGMRF as PWLSQGGMRF
@@ -85,6 +93,7 @@ _EXPORTS = {
     "CGLS": "iterative",
     "CGSENSE": "mri",
     "CentreScaled": "scaling",
+    "DeepEquilibrium": "unrolled.equilibrium",
     "DeepImagePrior": "dip",
     "DictionaryReconstruction": "dictionary",
     "EmissionFBP": "emission",
@@ -95,12 +104,17 @@ _EXPORTS = {
     "GRAPPA": "grappa",
     "Gridding": "gridding",
     "HuberTotalVariation": "variational",
+    "ISTANet": "unrolled.ista",
+    "ItNet": "unrolled.itnet",
     "Iterate": "solvers",
     "LSQR": "iterative",
+    "LearnedGradient": "unrolled.gradient",
+    "LearnedPDHG": "unrolled.pdhg",
     "LearnedPrimalDual": "unrolled.primal_dual",
     "LocallyLowRankReconstruction": "variational",
     "METHODS": "base",
     "MLEM": "emission",
+    "MoDL": "unrolled.modl",
     "OSEM": "emission",
     "OSSART": "iterative",
     "OSSQS": "variational",
@@ -119,6 +133,8 @@ _EXPORTS = {
     "Tikhonov": "variational",
     "TotalGeneralisedVariation": "variational",
     "TotalVariation": "variational",
+    "VarNet": "unrolled.varnet",
+    "VariationalNetwork": "unrolled.variational",
     "VariationalReconstruction": "variational",
     "WaveletReconstruction": "variational",
     "ZeroFilled": "mri",
