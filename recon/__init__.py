@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from .mri import RootSumOfSquares as RootSumOfSquares
     from .mri import ZeroFilled as ZeroFilled
     from .nonlocal_means import FBPNonLocalMeans as FBPNonLocalMeans
+    from .plug_and_play import RED as RED
+    from .plug_and_play import GradientStepPlugAndPlay as GradientStepPlugAndPlay
+    from .plug_and_play import PlugAndPlay as PlugAndPlay
     from .problem import Problem as Problem
     from .replicas import pseudo_replica as pseudo_replica
     from .scaling import CentreScaled as CentreScaled
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
     from .solvers import levenberg_marquardt as levenberg_marquardt
     from .solvers import lsqr as lsqr
     from .solvers import mlem as mlem
+    from .solvers import nmapg as nmapg
     from .solvers import nonlinear_gradient as nonlinear_gradient
     from .solvers import os_sqs as os_sqs
     from .solvers import osem as osem
@@ -102,6 +106,7 @@ _EXPORTS = {
     "FBPUNet": "baselines.postprocess",
     "FDK": "direct",
     "GRAPPA": "grappa",
+    "GradientStepPlugAndPlay": "plug_and_play",
     "Gridding": "gridding",
     "HuberTotalVariation": "variational",
     "ISTANet": "unrolled.ista",
@@ -124,7 +129,9 @@ _EXPORTS = {
     "PWLSNonLocalMeans": "variational",
     "PWLSQGGMRF": "variational",
     "PWLSTotalVariation": "variational",
+    "PlugAndPlay": "plug_and_play",
     "Problem": "problem",
+    "RED": "plug_and_play",
     "Reconstructor": "base",
     "RootSumOfSquares": "mri",
     "SART": "iterative",
@@ -151,6 +158,7 @@ _EXPORTS = {
     "lsqr": "solvers",
     "mae_hu": "metrics",
     "mlem": "solvers",
+    "nmapg": "solvers",
     "nonlinear_gradient": "solvers",
     "nrmse": "metrics",
     "os_sqs": "solvers",
