@@ -70,12 +70,17 @@ def score(image: Tensor, truth: Tensor) -> Tensor:
     return psnr(image.abs().clamp(0, 1), truth, data_range=1.0)
 
 
+def solver(weight: float, iterations: int) -> TotalVariation:
+    """Periodic edges, where each step of ADMM is two FFTs; the brain does not touch the border."""
+    return TotalVariation(weight, iterations, 1e-4, algorithm="admm", boundary="periodic")
+
+
 def total_variation(mask: Tensor, train: Tensor, test: Tensor, iterations: int) -> tuple[float, Tensor]:
     """λ that is best on the training slices, and the scores of the others."""
     tuning = problem(train, mask)
-    scores = {w: float(score(TotalVariation(w, iterations, 1e-4)(tuning), train).mean()) for w in WEIGHTS}
+    scores = {w: float(score(solver(w, iterations)(tuning), train).mean()) for w in WEIGHTS}
     best = max(scores, key=lambda w: scores[w])
-    parts = [score(TotalVariation(best, iterations, 1e-4)(problem(x, mask)), x) for x in test.split(AT_ONCE)]
+    parts = [score(solver(best, iterations)(problem(x, mask)), x) for x in test.split(AT_ONCE)]
     return best, torch.cat(parts)
 
 
@@ -134,7 +139,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, help="folder `data` of a checkout of tmquan/RefineGAN")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--iterations", type=int, default=500)
+    parser.add_argument("--iterations", type=int, default=200)
     options = parser.parse_args()
     if options.data is None:
         head = example_head()
