@@ -15,7 +15,7 @@ from operators.tensors import real_dtype, spread, total
 from operators.wavelet import Wavelet
 
 from .base import Composed, Functional, Step
-from .norms import SLACK, _at_least
+from .norms import SLACK, _at_least, euclidean
 
 
 class WaveletL1(Composed):
@@ -111,7 +111,7 @@ class _Details(Functional):
         self.group = tuple(range(-self.ndim, -len(coarse)))
 
     def length(self, c: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(c, dim=self.group, keepdim=True) if self.group else c.abs()
+        return euclidean(c, self.group) if self.group else c.abs()
 
     def _with_coarse(self, c: Tensor, coarse: Tensor | float) -> Tensor:
         c = c.clone()

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from .mri import RootSumOfSquares as RootSumOfSquares
     from .mri import ZeroFilled as ZeroFilled
     from .nonlocal_means import FBPNonLocalMeans as FBPNonLocalMeans
+    from .plug_and_play import RED as RED
+    from .plug_and_play import GradientStepPlugAndPlay as GradientStepPlugAndPlay
+    from .plug_and_play import PlugAndPlay as PlugAndPlay
     from .problem import Problem as Problem
     from .replicas import pseudo_replica as pseudo_replica
     from .scaling import CentreScaled as CentreScaled
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
     from .solvers import levenberg_marquardt as levenberg_marquardt
     from .solvers import lsqr as lsqr
     from .solvers import mlem as mlem
+    from .solvers import nmapg as nmapg
     from .solvers import nonlinear_gradient as nonlinear_gradient
     from .solvers import os_sqs as os_sqs
     from .solvers import osem as osem
@@ -62,7 +66,15 @@ if TYPE_CHECKING:
     from .solvers import sart as sart
     from .solvers import sart_on_disk as sart_on_disk
     from .solvers import sirt as sirt
+    from .unrolled.equilibrium import DeepEquilibrium as DeepEquilibrium
+    from .unrolled.gradient import LearnedGradient as LearnedGradient
+    from .unrolled.ista import ISTANet as ISTANet
+    from .unrolled.itnet import ItNet as ItNet
+    from .unrolled.modl import MoDL as MoDL
+    from .unrolled.pdhg import LearnedPDHG as LearnedPDHG
     from .unrolled.primal_dual import LearnedPrimalDual as LearnedPrimalDual
+    from .unrolled.variational import VariationalNetwork as VariationalNetwork
+    from .unrolled.varnet import VarNet as VarNet
     from .variational import OSSQS as OSSQS
     from .variational import PICCS as PICCS
     from .variational import PWLSQGGMRF as PWLSQGGMRF
@@ -85,6 +97,7 @@ _EXPORTS = {
     "CGLS": "iterative",
     "CGSENSE": "mri",
     "CentreScaled": "scaling",
+    "DeepEquilibrium": "unrolled.equilibrium",
     "DeepImagePrior": "dip",
     "DictionaryReconstruction": "dictionary",
     "EmissionFBP": "emission",
@@ -93,14 +106,20 @@ _EXPORTS = {
     "FBPUNet": "baselines.postprocess",
     "FDK": "direct",
     "GRAPPA": "grappa",
+    "GradientStepPlugAndPlay": "plug_and_play",
     "Gridding": "gridding",
     "HuberTotalVariation": "variational",
+    "ISTANet": "unrolled.ista",
+    "ItNet": "unrolled.itnet",
     "Iterate": "solvers",
     "LSQR": "iterative",
+    "LearnedGradient": "unrolled.gradient",
+    "LearnedPDHG": "unrolled.pdhg",
     "LearnedPrimalDual": "unrolled.primal_dual",
     "LocallyLowRankReconstruction": "variational",
     "METHODS": "base",
     "MLEM": "emission",
+    "MoDL": "unrolled.modl",
     "OSEM": "emission",
     "OSSART": "iterative",
     "OSSQS": "variational",
@@ -110,7 +129,9 @@ _EXPORTS = {
     "PWLSNonLocalMeans": "variational",
     "PWLSQGGMRF": "variational",
     "PWLSTotalVariation": "variational",
+    "PlugAndPlay": "plug_and_play",
     "Problem": "problem",
+    "RED": "plug_and_play",
     "Reconstructor": "base",
     "RootSumOfSquares": "mri",
     "SART": "iterative",
@@ -119,6 +140,8 @@ _EXPORTS = {
     "Tikhonov": "variational",
     "TotalGeneralisedVariation": "variational",
     "TotalVariation": "variational",
+    "VarNet": "unrolled.varnet",
+    "VariationalNetwork": "unrolled.variational",
     "VariationalReconstruction": "variational",
     "WaveletReconstruction": "variational",
     "ZeroFilled": "mri",
@@ -135,6 +158,7 @@ _EXPORTS = {
     "lsqr": "solvers",
     "mae_hu": "metrics",
     "mlem": "solvers",
+    "nmapg": "solvers",
     "nonlinear_gradient": "solvers",
     "nrmse": "metrics",
     "os_sqs": "solvers",

@@ -3,8 +3,8 @@
 Plain torch is what a competent user writes: in place where that saves memory, lengths as sums of squares
 instead of `vector_norm` along a slow axis, filters by the faster of two ways, shifted sums and a strided
 convolution. Candidates take turns, so that a busy spell slows all of them. The error is relative to the
-same in double precision. deepinv's TV is another algorithm, of as many iterations, and its wavelets have other
-edges: no error is given.
+same in double precision. deepinv's TV is another algorithm, of as many iterations, and its wavelets have
+other edges: no error is given.
 """
 
 import statistics

@@ -21,6 +21,7 @@ from torch import Tensor
 from .pool import available, share
 
 _SINGLE_THREAD = 1 << 22  # below so many kernel evaluations threads cost more than they give
+_KEPT = 8  # kinds of plan: direction, precision, images at a time
 _IMPORTED_BY = os.getpid()
 
 
@@ -40,6 +41,8 @@ class Plans:
     @contextmanager
     def borrow(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Iterator[Any]:
         with self._lock:
+            if len(self._idle) >= _KEPT and key not in self._idle:
+                del self._idle[next(iter(self._idle))]
             idle = self._idle.setdefault(key, [])
             plan = idle.pop() if idle else None
         plan = plan or make()
@@ -80,6 +83,8 @@ def _execute(
     eps, upsampling = _accuracy(tolerance, single, len(points), spatial)
     threads = 1 if _small(len(points), spatial) or _forked() else available()
     each = max(1, threads // len(given))
+    # one plan for the whole batch, or images that the threads take as they come
+    together = len(given) if threads == 1 else 1
     source, target = given.detach().numpy(), out.numpy()
 
     def make() -> Any:
@@ -87,15 +92,16 @@ def _execute(
 
         options = {"nthreads": each, "upsampfac": upsampling}
         name = "complex64" if single else "complex128"
-        plan = finufft.Plan(kind, spatial, 1, eps, -1 if kind == 2 else 1, name, **options)
+        plan = finufft.Plan(kind, spatial, together, eps, -1 if kind == 2 else 1, name, **options)
         plan.setpts(*_axes(points, single))
         return plan
 
     def one(k: int) -> None:
-        with plans.borrow((kind, single, each, os.getpid()), make) as plan:
-            plan.execute(source[k], out=target[k])
+        part = k if together == 1 else slice(None)
+        with plans.borrow((kind, single, each, together, os.getpid()), make) as plan:
+            plan.execute(source[part], out=target[part])
 
-    share(one, len(given), threads // each)
+    share(one, len(given) // together, threads // each)
 
 
 def _accuracy(tolerance: float, single: bool, samples: int, spatial: tuple[int, ...]) -> tuple[float, float]:
