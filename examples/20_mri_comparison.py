@@ -70,7 +70,7 @@ with tempfile.TemporaryDirectory() as folder:
 # %%
 problem, truth = task.images("test")[0]
 images = {"truth": truth} | {name: m.build(task.name, **found[name])(problem) for name, m in methods.items()}
-figure, axes = plt.subplots(1, 4, figsize=(13, 3.8), layout="constrained")
+figure, axes = plt.subplots(1, 4, figsize=(13, 4.3), layout="constrained")
 for axis, (name, image) in zip(axes, images.items(), strict=True):
     axis.imshow(image.abs(), cmap="gray", vmin=0.0, vmax=1.0)
     mean = "" if name == "truth" else f"\n{sum(scores[name]) / len(scores[name]):.1f} dB, mean of two brains"
