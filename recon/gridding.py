@@ -17,8 +17,8 @@ from .problem import Problem
 class Gridding(Reconstructor):
     """x = A*W y / Σ_c |S_c|², W the area of k-space that each sample stands for, found from the trajectory.
 
-    O'Sullivan, IEEE Trans. Med. Imaging 4 (1985); Jackson, Meyer, Nishimura, Macovski, IEEE Trans. Med. Imaging
-    10 (1991). What FBP is in CT: fast, linear, streaks where spokes are few. `ZeroFilled` with this density.
+    O'Sullivan, IEEE Trans. Med. Imaging 4 (1985); Jackson et al., IEEE Trans. Med. Imaging 10 (1991). What
+    FBP is in CT: fast, linear, streaks where spokes are few. `ZeroFilled` with this density.
 
     density  "voronoi", the cells of the samples, or "pipe-menon", by fixed-point iteration
 

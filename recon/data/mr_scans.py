@@ -1,4 +1,4 @@
-"""Simulated scans of one MR scanner, every image with its own object, phase and noise, brought to maximum 1."""
+"""Simulated scans of one MR scanner: every image with its own object, phase and noise, and maximum 1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every fourth line of k-space, equispaced with a full middle: eight coils, a real slice, synthetic brains."""
+"""Every fourth line of k-space, equispaced with a full middle: 8 coils, a real slice, synthetic brains."""
 
 from __future__ import annotations
 
