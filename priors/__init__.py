@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .adversarial import AdversarialRegulariser as AdversarialRegulariser
     from .base import Functional as Functional
+    from .convex import ConvexRegulariser as ConvexRegulariser
+    from .denoiser import Denoiser as Denoiser
+    from .denoiser import FunctionDenoiser as FunctionDenoiser
+    from .denoiser import NetworkDenoiser as NetworkDenoiser
+    from .denoiser import NonLocalMeansDenoiser as NonLocalMeansDenoiser
+    from .denoiser import ProximalDenoiser as ProximalDenoiser
+    from .denoiser import VariationalDenoiser as VariationalDenoiser
+    from .denoiser import as_denoiser as as_denoiser
     from .dictionary import PatchDictionary as PatchDictionary
+    from .gradient_step import GradientStep as GradientStep
+    from .gradient_step import GradientStepDenoiser as GradientStepDenoiser
+    from .low_rank import LocallyLowRank as LocallyLowRank
     from .markov import QGGMRF as QGGMRF
     from .markov import FairMRF as FairMRF
     from .markov import HuberMRF as HuberMRF
@@ -25,6 +36,9 @@ if TYPE_CHECKING:
     from .prior_image import PriorImageTV as PriorImageTV
     from .prior_image import Shifted as Shifted
     from .quadratic import Quadratic as Quadratic
+    from .red import RegularisationByDenoising as RegularisationByDenoising
+    from .ridge import ConvexRidge as ConvexRidge
+    from .ridge import WeaklyConvexRidge as WeaklyConvexRidge
     from .sets import Box as Box
     from .sets import NonNegative as NonNegative
     from .sets import Zero as Zero
@@ -35,8 +49,14 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "AdversarialRegulariser": "adversarial",
     "Box": "sets",
+    "ConvexRegulariser": "convex",
+    "ConvexRidge": "ridge",
+    "Denoiser": "denoiser",
     "FairMRF": "markov",
+    "FunctionDenoiser": "denoiser",
     "Functional": "base",
+    "GradientStep": "gradient_step",
+    "GradientStepDenoiser": "gradient_step",
     "Huber": "norms",
     "HuberL21": "norms",
     "HuberMRF": "markov",
@@ -44,20 +64,28 @@ _EXPORTS = {
     "L1": "norms",
     "L2": "norms",
     "L21": "norms",
+    "LocallyLowRank": "low_rank",
     "MarkovRandomField": "markov",
+    "NetworkDenoiser": "denoiser",
+    "NonLocalMeansDenoiser": "denoiser",
     "NonLocalQuadratic": "nonlocal_means",
     "NonNegative": "sets",
     "Parts": "norms",
     "PatchDictionary": "dictionary",
     "PriorImageTV": "prior_image",
+    "ProximalDenoiser": "denoiser",
     "QGGMRF": "markov",
     "Quadratic": "quadratic",
     "QuadraticMRF": "markov",
+    "RegularisationByDenoising": "red",
     "Shifted": "prior_image",
     "SquaredL2": "norms",
     "TV": "tv",
+    "VariationalDenoiser": "denoiser",
     "WaveletL1": "wavelet",
+    "WeaklyConvexRidge": "ridge",
     "Zero": "sets",
+    "as_denoiser": "denoiser",
 }
 
 __all__ = sorted(_EXPORTS)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .emission import OSEM as OSEM
     from .emission import EmissionFBP as EmissionFBP
     from .grappa import GRAPPA as GRAPPA
+    from .gridding import Gridding as Gridding
     from .iterative import CGLS as CGLS
     from .iterative import LSQR as LSQR
     from .iterative import OSSART as OSSART
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from .mri import RootSumOfSquares as RootSumOfSquares
     from .mri import ZeroFilled as ZeroFilled
     from .nonlocal_means import FBPNonLocalMeans as FBPNonLocalMeans
+    from .plug_and_play import RED as RED
+    from .plug_and_play import GradientStepPlugAndPlay as GradientStepPlugAndPlay
+    from .plug_and_play import PlugAndPlay as PlugAndPlay
     from .problem import Problem as Problem
     from .replicas import pseudo_replica as pseudo_replica
     from .scaling import CentreScaled as CentreScaled
@@ -53,6 +57,7 @@ if TYPE_CHECKING:
     from .solvers import levenberg_marquardt as levenberg_marquardt
     from .solvers import lsqr as lsqr
     from .solvers import mlem as mlem
+    from .solvers import nmapg as nmapg
     from .solvers import nonlinear_gradient as nonlinear_gradient
     from .solvers import os_sqs as os_sqs
     from .solvers import osem as osem
@@ -74,6 +79,7 @@ if TYPE_CHECKING:
     from .variational import PICCS as PICCS
     from .variational import PWLSQGGMRF as PWLSQGGMRF
     from .variational import HuberTotalVariation as HuberTotalVariation
+    from .variational import LocallyLowRankReconstruction as LocallyLowRankReconstruction
     from .variational import PWLSFair as PWLSFair
     from .variational import PWLSHuber as PWLSHuber
     from .variational import PWLSNonLocalMeans as PWLSNonLocalMeans
@@ -100,6 +106,8 @@ _EXPORTS = {
     "FBPUNet": "baselines.postprocess",
     "FDK": "direct",
     "GRAPPA": "grappa",
+    "GradientStepPlugAndPlay": "plug_and_play",
+    "Gridding": "gridding",
     "HuberTotalVariation": "variational",
     "ISTANet": "unrolled.ista",
     "ItNet": "unrolled.itnet",
@@ -108,6 +116,7 @@ _EXPORTS = {
     "LearnedGradient": "unrolled.gradient",
     "LearnedPDHG": "unrolled.pdhg",
     "LearnedPrimalDual": "unrolled.primal_dual",
+    "LocallyLowRankReconstruction": "variational",
     "METHODS": "base",
     "MLEM": "emission",
     "MoDL": "unrolled.modl",
@@ -120,7 +129,9 @@ _EXPORTS = {
     "PWLSNonLocalMeans": "variational",
     "PWLSQGGMRF": "variational",
     "PWLSTotalVariation": "variational",
+    "PlugAndPlay": "plug_and_play",
     "Problem": "problem",
+    "RED": "plug_and_play",
     "Reconstructor": "base",
     "RootSumOfSquares": "mri",
     "SART": "iterative",
@@ -147,6 +158,7 @@ _EXPORTS = {
     "lsqr": "solvers",
     "mae_hu": "metrics",
     "mlem": "solvers",
+    "nmapg": "solvers",
     "nonlinear_gradient": "solvers",
     "nrmse": "metrics",
     "os_sqs": "solvers",

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from operators.simple import Identity
-from priors import TV, Functional, WaveletL1
-from priors.base import Composed
+from priors import TV, Functional, HuberTV, SquaredL2, WaveletL1
+from priors.base import Composed, Scaled, Step, Sum
 
 from ..fidelity import Likelihood
 from ..problem import Problem
-from ..solvers import Iterate, pdhg
+from ..solvers import Iterate, nmapg, pdhg, run
 from .base import Variational, Weight, is_scan
 
 
 class VariationalReconstruction(Variational):
-    """min_x d(A x) + λ Σᵢ Eᵢ(x), x ≥ 0: priors of your own choice, by `pdhg`.
+    """min_x d(A x) + λ Σᵢ Eᵢ(x), x ≥ 0: priors of your own choice, learned ones among them.
 
         VariationalReconstruction([TV(A.in_shape), 0.5 * WaveletL1(A.in_shape)], weight=20.0)
+        VariationalReconstruction(TV(A.in_shape) + 0.5 * ConvexRidge(), weight=20.0)
 
     As Lustig, Donoho, Pauly, Magn. Reson. Med. 58 (2007) combine total variation and wavelets.
 
-    priors  a functional or several, of images of A.in_shape, each with its own factor: written as f @ A, or
-            with a prox
+    priors  a functional or several, of images of A.in_shape, each with its own factor; a sum is taken apart
     degree  p with Eᵢ(c x) = |c|^p Eᵢ(x) for every i, for `CentreScaled`; None: it has none
+    solver  "pdhg", where every Eᵢ has a prox or is an f @ A that has; "nmapg", where some have a gradient only
+            (networks): these and d, which must be Gaussian or smooth, go by gradients with backtracking, the
+            others by their common prox, from an inner `pdhg`; None: as said
     and the parameters of `Variational`
     """
 
@@ -39,27 +44,106 @@ class VariationalReconstruction(Variational):
         likelihood: Likelihood | None = None,
         degree: int | None = None,
         upper: float | None = None,
+        solver: Literal["pdhg", "nmapg"] | None = None,
     ):
         super().__init__(weight, iterations, tolerance, positive, likelihood, upper)
+        if solver not in (None, "pdhg", "nmapg"):
+            raise ValueError(
+                f"VariationalReconstruction solver: expected 'pdhg', 'nmapg' or None, got {solver!r}"
+            )
         chosen = [priors] if isinstance(priors, Functional) else list(priors)
         if not chosen or not all(isinstance(prior, Functional) for prior in chosen):
             raise ValueError(f"VariationalReconstruction priors: expected functionals, got {priors!r}")
+        chosen = [part for prior in chosen for part in summands(prior)]
+        by_gradient = [repr(prior) for prior in chosen if not splits(prior)]
+        if solver == "pdhg" and by_gradient:
+            raise ValueError(
+                f"VariationalReconstruction solver='pdhg': no prox for {', '.join(by_gradient)}; use 'nmapg'"
+            )
+        self.solver = solver or ("nmapg" if by_gradient else "pdhg")
         self.priors = nn.ModuleList(chosen)
         self.degree = degree  # type: ignore[misc]
 
     def iterates(self, problem: Problem, d: Functional, weight: Tensor, x: Tensor) -> Iterator[Iterate]:
         shape = problem.A.in_shape
-        terms: list[Functional] = [d @ problem.A]
+        smooth: Functional = d @ problem.A
+        terms: list[Composed] = []
         for prior in self.priors:
             if not isinstance(prior, Functional) or prior.ndim != len(shape):
                 raise ValueError(
                     f"VariationalReconstruction priors: expected functionals of {shape}, got {prior!r}"
                 )
             weighted = weight * prior
-            terms.append(weighted if isinstance(weighted, Composed) else weighted @ Identity(shape))
-        return pdhg(terms, self.constraint(problem, x), x, circulant=is_scan(problem))
+            if splits(prior):
+                terms.append(
+                    weighted if isinstance(weighted, Composed) else Composed(weighted, Identity(shape))
+                )
+            else:
+                smooth = smooth + weighted
+        constraint = self.constraint(problem, x)
+        if self.solver == "pdhg":
+            return pdhg([d @ problem.A, *terms], constraint, x, circulant=is_scan(problem))
+        return nmapg(smooth, CommonProx(terms, constraint) if terms else constraint, x)
 
     @classmethod
     def examples(cls) -> list[VariationalReconstruction]:
-        """Two priors, for images of 8 × 8."""
-        return [cls([TV((8, 8)), 0.5 * WaveletL1((8, 8), "haar", 1)], 5.0, 30)]
+        """Two priors, for images of 8 × 8, the second time one of them by its gradient."""
+        return [
+            cls([TV((8, 8)), 0.5 * WaveletL1((8, 8), "haar", 1)], 5.0, 30),
+            cls(WaveletL1((8, 8), "haar", 1) + _OnlyGradient(HuberTV((8, 8), delta=0.1)), 5.0, 30),
+        ]
+
+
+class _OnlyGradient(Functional):
+    """f without its prox, as networks are."""
+
+    def __init__(self, f: Functional):
+        super().__init__()
+        self.f, self.ndim = f, f.ndim
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.f(x)
+
+    def grad(self, x: Tensor) -> Tensor:
+        return self.f.grad(x)
+
+
+class CommonProx(Functional):
+    """Σ fᵢ(Aᵢ x) + g(x), with the prox of all of it together by `pdhg`, to a relative `tolerance`.
+
+    terms  composed functionals fᵢ @ Aᵢ
+    g      bounds, or None
+    """
+
+    def __init__(
+        self, terms: Sequence[Composed], g: Functional | None, tolerance: float = 1e-6, iterations: int = 500
+    ):
+        super().__init__()
+        self.terms = nn.ModuleList(terms)
+        self.g, self.ndim, self.tolerance, self.iterations = g, terms[0].ndim, tolerance, iterations
+
+    def forward(self, x: Tensor) -> Tensor:
+        value = torch.stack([term(x) for term in self.terms]).sum(0)
+        return value if self.g is None else value + self.g(x)
+
+    def prox(self, x: Tensor, step: Step) -> Tensor:
+        near = SquaredL2(x, ndim=self.ndim) @ Identity(tuple(x.shape[x.ndim - self.ndim :]))
+        scaled = [step * term for term in self.terms]  # type: ignore[operator]
+        return run(pdhg([near, *scaled], self.g, x), self.iterations, self.tolerance)
+
+
+def summands(f: Functional) -> list[Functional]:
+    """f as a list of what it is a (weighted) sum of."""
+    if isinstance(f, Sum):
+        return summands(f.f) + summands(f.g)
+    if isinstance(f, Scaled) and isinstance(f.f, Sum):
+        return [f.scale * part for part in summands(f.f)]
+    return [f]
+
+
+def splits(f: Functional) -> bool:
+    """Whether pdhg can take f: it has a prox, or is an f @ A whose f has one."""
+    inner: Functional = f
+    while isinstance(inner, Composed | Scaled):
+        inner = inner.f
+    return type(inner).prox is not Functional.prox

@@ -1,0 +1,110 @@
+"""Accelerated proximal gradients that need no convexity and no Lipschitz constant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from operators.tensors import inner, norm, spread, squared_norm
+from priors import Functional
+
+from .descent import _first_step
+from .iterate import Iterate, relative
+
+
+def nmapg(
+    f: Functional,
+    g: Functional | None,
+    x: Tensor,
+    step: float | Tensor | None = None,
+    memory: float = 0.8,
+    descent: float = 1e-4,
+) -> Iterator[Iterate]:
+    """min_x F(x) = f(x) + g(x), f smooth and perhaps not convex, g with a prox: non-monotone acceleration.
+
+    Li and Lin, NIPS 2015, algorithm 4 (supplement: with line search). An extrapolated step z is taken if it
+    lies δ‖z − y‖²/t below c, an average of past objectives; otherwise a plain step v is made too, and the lower
+    of the two taken. c never rises and F(x) ≤ c; limits of the iterates are critical points.
+
+    step     first step t, a float or one per image; None: one that moves x by its own length. Then, per
+             image, Barzilai and Borwein's length, halved until F(z) ≤ c − δ‖z − y‖²/t (for z ten times at most)
+    memory   η, how slowly c forgets; 0: every step must be lower than the last
+    descent  δ, in units of 1/t
+
+    residual = ‖v − x‖/t over the largest ‖∇f‖ so far, from the last step of either kind;
+    objective = F(x). One value and gradient of f for every step tried.
+    """
+    n = f.ndim
+
+    def total_value(z: Tensor) -> Tensor:
+        return f(z) if g is None else f(z) + g(z)
+
+    def proximal(z: Tensor, slope: Tensor, t: Tensor) -> Tensor:
+        z = z - spread(t, n) * slope
+        return z if g is None else g.prox(z, t)
+
+    if not 0 <= memory < 1 or not descent > 0:
+        raise ValueError(
+            f"nmapg memory, descent: expected 0 ≤ memory < 1 and descent > 0, got {memory}, {descent}"
+        )
+    if g is not None:
+        x = g.prox(x, 1.0)
+    slope, F = f.grad(x), total_value(x)
+    largest = norm(slope, n)
+    if step is None:
+        t_x = _first_step(x, slope, n)
+    else:
+        t_x = torch.as_tensor(step, dtype=F.dtype, device=F.device).expand_as(F)
+    t_y, c, q = t_x, F, torch.ones_like(F)
+    old, z, theta, theta_old = x, x, torch.ones_like(F), torch.zeros_like(F)
+    y_last, slope_last = x, slope
+    yield Iterate(x, torch.full_like(F, torch.inf), F)
+    while True:
+        ratio = spread(theta_old / theta, n)
+        y = x + ratio * (z - x) + spread((theta_old - 1) / theta, n) * (x - old)
+        slope_y = f.grad(y)
+        t_y = _barzilai_borwein(y - y_last, slope_y - slope_last, t_y, n)
+        y_last, slope_last = y, slope_y
+        z, F_z, t_y, accepted = _search(proximal, total_value, y, slope_y, t_y, c, descent, n, 10)
+        moved, t = norm(z - y, n), t_y
+        new, F_new = z, F_z
+        if not bool(accepted.all()):
+            slope_x = f.grad(x)
+            v, F_v, t_x, _ = _search(proximal, total_value, x, slope_x, t_x, c, descent, n, 60)
+            lower = ~accepted & ~(F_z <= F_v)
+            # no step of any length is lower than c: rounding, or x is critical
+            stuck = ~accepted & ~(torch.fmin(F_z, F_v) <= c)
+            pick = torch.as_tensor(spread(lower, n))
+            new, F_new = torch.where(pick, v, new), torch.where(lower, F_v, F_new)
+            new = torch.where(torch.as_tensor(spread(stuck, n)), x, new)
+            F_new = torch.where(stuck, F, F_new)
+            moved = torch.where(accepted, moved, norm(v - x, n))
+            t = torch.where(accepted, t, t_x)
+        largest = torch.maximum(largest, norm(slope_y, n))
+        old, x, F = x, new, F_new
+        theta_old, theta = theta, ((4 * theta.square() + 1).sqrt() + 1) / 2
+        q_new = memory * q + 1
+        c = (memory * q * c + F) / q_new
+        q = q_new
+        yield Iterate(x, relative(moved / t, largest), F)
+
+
+def _search(proximal, total_value, y, slope, t, c, descent, n, tries):  # type: ignore[no-untyped-def] # noqa: ANN001
+    """The step from y whose objective is δ‖z − y‖²/t below c, halving t per image; and where there is one."""
+    for k in range(tries):
+        z = proximal(y, slope, t)
+        value = total_value(z)
+        enough = value <= c - descent * squared_norm(z - y, n) / t
+        if bool(enough.all()) or k == tries - 1:
+            break
+        t = torch.where(enough, t, t / 2)
+    return z, value, t, enough
+
+
+def _barzilai_borwein(s: Tensor, r: Tensor, t: Tensor, n: int) -> Tensor:
+    """⟨s, s⟩/⟨s, r⟩ where the curvature is positive, at most ten times longer or shorter; else t."""
+    curvature, length = inner(s, r, n), squared_norm(s, n)
+    new = torch.where(curvature > 0, length / curvature, t)
+    return torch.where((length > 0) & new.isfinite(), new.clamp(min=t / 10, max=10 * t), t)
