@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Unrolled networks, CT and MRI alike
 # An unrolled method is an iteration whose parts are learned: here MoDL, `x ← (A*A + λ)⁻¹(A*y + λ D(x))`, and
-# the variational network, `x ← x − Σ Kᵀφ'(K x) − λ A*(A x − y)`. The same two classes learn CT (32², 15 views)
-# and MRI (64², four coils, every third line), seconds each, and are printed beside TV. So short a training shows how it is done, not
-# what the methods can do: the recipes in `recon.zoo.recipes` take hours, by `recon train modl`.
+# the variational network, `x ← x − Σ Kᵀφ'(K x) − λ A*(A x − y)`. The same two classes learn CT (32², 15
+# views) and MRI (64², four coils, every third line), seconds each, and are printed beside TV. So short a
+# training shows how it is done, not what the methods can do: the recipes in `recon.zoo.recipes` take hours,
+# by `recon train modl`.
 
 # %%
 import sys

@@ -55,7 +55,7 @@ def data(A, count=2, seed=1):
 def built(method, is_complex=False):
     A = operator(is_complex)
     method.build(TrainedFor(A.in_shape, A.out_shape, "A", "", 1.0, 1.0, is_complex))
-    return method.double(), A, data(A)
+    return method.double().requires_grad_(False), A, data(A)
 
 
 def descent(A, y, x, step, iterations):
