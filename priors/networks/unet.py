@@ -119,4 +119,6 @@ def norms(norm: Norm, channels: int) -> list[nn.Module]:
             return [nn.InstanceNorm2d(channels, affine=True)]
         case "batch":
             return [BatchNorm(channels)]
-    raise ValueError(f"UNet or Convolutions norm: expected 'none', 'group', 'instance' or 'batch', got {norm!r}")
+    raise ValueError(
+        f"UNet or Convolutions norm: expected 'none', 'group', 'instance' or 'batch', got {norm!r}"
+    )
