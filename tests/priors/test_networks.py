@@ -3,7 +3,7 @@ import torch
 
 from priors import AdversarialRegulariser
 from priors.networks.automap import Automap
-from priors.networks.channels import Convolutions, Standardised
+from priors.networks.channels import Convolutions, Standardised, on_planes
 from priors.networks.critic import Critic
 from priors.networks.primal_dual import PrimalDual
 from priors.networks.seeds import count, seeded
@@ -59,6 +59,24 @@ def test_convolutions_normalise_and_keep_floating_point_numbers_only(norm):
     assert torch.equal(a.eval()(x), b.eval()(x)) and a(x).shape == (5, 3, 6, 7)
     # in evaluation an image is alone, whatever the normalisation
     torch.testing.assert_close(a(x[1:2]), a(x)[1:2], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "ndim"), [((2, 3, 5, 4), 2), ((2, 3, 6, 5, 4), 2), ((2, 3, 2, 6, 5, 4), 2), ((2, 3, 6, 7), 1)]
+)
+@pytest.mark.parametrize("is_complex", [False, True])
+def test_networks_on_planes(shape, ndim, is_complex):
+    """The identity comes back; every plane is treated alone and alike."""
+    dtype = torch.complex128 if is_complex else torch.float64
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    assert torch.equal(on_planes(torch.nn.Identity(), x, ndim), x)
+    channels = 6 if is_complex else 3
+    net = Convolutions(channels, channels, 4).double()
+    out = on_planes(net, x, ndim)
+    assert out.shape == x.shape and out.dtype == x.dtype
+    if len(shape) > 4 or ndim == 1:
+        torch.testing.assert_close(on_planes(net, x[:, :, 1:2], ndim), out[:, :, 1:2])
+    torch.testing.assert_close(on_planes(net, x[1:], ndim), out[1:])
 
 
 def test_convolutions_refuse():

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from operators import Gaussian, LinearOperator, ParallelBeam, Sense, XRay
-from priors.networks.channels import Convolutions, on_planes
 from priors.networks.experts import Experts
 from priors.networks.seeds import count
 from recon import (
@@ -363,7 +362,7 @@ def test_equilibrium_is_a_fixed_point_and_its_contraction_is_measured():
         torch.testing.assert_close(method.once(A, y, x), x, rtol=1e-8, atol=1e-9)
     residual, contraction = method.equilibrium(problem, iterations=60)
     assert float(residual.max()) < 1e-11
-    at, basis = x[:1].expand(N * N, N, N), torch.eye(N * N, dtype=x.dtype).reshape(-1, N, N)
+    at, basis = x[:1].repeat(N * N, 1, 1), torch.eye(N * N, dtype=x.dtype).reshape(-1, N, N)
     jacobian = torch.func.jvp(lambda v: method.once(A, y[:1], v), (at,), (basis,))[1]
     exact = torch.linalg.matrix_norm(jacobian.flatten(1), 2)
     # power iteration comes from below
@@ -382,27 +381,6 @@ def test_equilibrium_gradient_is_that_of_many_iterations():
     unrolled = torch.autograd.grad((x * probe).sum(), weights)
     for a, b in zip(implicit, unrolled, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8)
-
-
-# planes
-
-
-@pytest.mark.parametrize(
-    ("shape", "ndim"), [((2, 3, 5, 4), 2), ((2, 3, 6, 5, 4), 2), ((2, 3, 2, 6, 5, 4), 2), ((2, 3, 6, 7), 1)]
-)
-@pytest.mark.parametrize("is_complex", [False, True])
-def test_networks_on_planes(shape, ndim, is_complex):
-    """The identity comes back; every plane is treated alone and alike."""
-    dtype = torch.complex128 if is_complex else torch.float64
-    x = torch.randn(shape, generator=generator(), dtype=dtype)
-    assert torch.equal(on_planes(torch.nn.Identity(), x, ndim), x)
-    channels = 6 if is_complex else 3
-    net = Convolutions(channels, channels, 4).double()
-    out = on_planes(net, x, ndim)
-    assert out.shape == x.shape and out.dtype == x.dtype
-    if len(shape) > 4 or ndim == 1:
-        torch.testing.assert_close(on_planes(net, x[:, :, 1:2], ndim), out[:, :, 1:2])
-    torch.testing.assert_close(on_planes(net, x[1:], ndim), out[1:])
 
 
 def test_gram_of_a_multiple_is_that_of_the_operator():
