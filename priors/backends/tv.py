@@ -107,8 +107,9 @@ def _dual(
             p0, t0 = p[b, 0, j], _neighbour(x[b], j, sides, 0, edge, zeros, right)
             p1, t1 = p[b, 1, j], _neighbour(x[b], j, sides, 1, edge, zeros, right)
             if axes == 2 and pairs:
-                _factor_of_two_pairs(p0, p1, here, t0, t1, s0, s1, r, least, factor)
-            elif axes == 2:
+                _two_pairs(p0, p1, here, t0, t1, s0, s1, r, least, out[b, 0, j], out[b, 1, j])
+                continue
+            if axes == 2:
                 _factor_of_two(p0, p1, here, t0, t1, s0, s1, r, least, factor)
             else:
                 s2 = sigma[b] * scale[2]
@@ -200,15 +201,16 @@ def _factor_of_two(
 
 
 @row
-def _factor_of_two_pairs(
+def _two_pairs(
     p0: Array, p1: Array, here: Array, t0: Array, t1: Array, s0: float, s1: float, r: float, least: float,
-    f: Array,
+    q0: Array, q1: Array,
 ) -> None:  # fmt: skip
     for k in range(len(here) // 2):
         i, j = 2 * k, 2 * k + 1
         a, b = p0[i] + s0 * (t0[i] - here[i]), p0[j] + s0 * (t0[j] - here[j])
         u, v = p1[i] + s1 * (t1[i] - here[i]), p1[j] + s1 * (t1[j] - here[j])
-        f[i] = f[j] = r / max(np.sqrt(a * a + b * b + u * u + v * v), least)
+        factor = r / max(np.sqrt(a * a + b * b + u * u + v * v), least)
+        q0[i], q0[j], q1[i], q1[j] = a * factor, b * factor, u * factor, v * factor
 
 
 @row
