@@ -44,7 +44,7 @@ def fits(*tensors: Tensor | float) -> bool:
 
 def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """A new tensor; a large one in numpy's memory, which asks for huge pages and comes twice as fast."""
-    small = math.prod(shape) * dtype.itemsize <= REUSED
+    small = math.prod(shape) * dtype.itemsize < REUSED
     return torch.empty(shape, dtype=dtype) if small else torch.from_numpy(np.empty(shape, NUMPY[dtype]))
 
 

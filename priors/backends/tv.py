@@ -96,17 +96,20 @@ def _dual(
     for k in range(first, last):
         b, j = k // lines, k % lines
         here, r, least = x[b, j], radius[b], radius[b] * slack[b]
-        _shift(here, width, edge, right)  # two axes of reals need its last value only
+        if isotropic and axes == 2 and width == 1:
+            s0, s1, t0 = sigma[b] * scale[0], sigma[b] * scale[1], _neighbour(x[b], j, sides, 0, edge, zeros, right)
+            beyond = here[numbers - 1] if edge == 0 else here[0] if edge == 1 else zeros[0]
+            _two(p[b, 0, j], p[b, 1, j], here, t0, beyond, s0, s1, r, least, out[b, 0, j], out[b, 1, j])
+            continue
+        _shift(here, width, edge, right)
         if isotropic and axes > 1:
             s0, s1 = sigma[b] * scale[0], sigma[b] * scale[1]
             p0, t0 = p[b, 0, j], _neighbour(x[b], j, sides, 0, edge, zeros, right)
             p1, t1 = p[b, 1, j], _neighbour(x[b], j, sides, 1, edge, zeros, right)
-            if axes == 2 and width == 1:
-                _two(p0, p1, here, t0, right[numbers - 1], s0, s1, r, least, out[b, 0, j], out[b, 1, j])
-                continue
             if axes == 2 and pairs:
-                _factor_of_two_pairs(p0, p1, here, t0, t1, s0, s1, r, least, factor)
-            elif axes == 2:
+                _two_pairs(p0, p1, here, t0, t1, s0, s1, r, least, out[b, 0, j], out[b, 1, j])
+                continue
+            if axes == 2:
                 _factor_of_two(p0, p1, here, t0, t1, s0, s1, r, least, factor)
             else:
                 s2 = sigma[b] * scale[2]
@@ -198,15 +201,16 @@ def _factor_of_two(
 
 
 @row
-def _factor_of_two_pairs(
+def _two_pairs(
     p0: Array, p1: Array, here: Array, t0: Array, t1: Array, s0: float, s1: float, r: float, least: float,
-    f: Array,
+    q0: Array, q1: Array,
 ) -> None:  # fmt: skip
     for k in range(len(here) // 2):
         i, j = 2 * k, 2 * k + 1
         a, b = p0[i] + s0 * (t0[i] - here[i]), p0[j] + s0 * (t0[j] - here[j])
         u, v = p1[i] + s1 * (t1[i] - here[i]), p1[j] + s1 * (t1[j] - here[j])
-        f[i] = f[j] = r / max(np.sqrt(a * a + b * b + u * u + v * v), least)
+        factor = r / max(np.sqrt(a * a + b * b + u * u + v * v), least)
+        q0[i], q0[j], q1[i], q1[j] = a * factor, b * factor, u * factor, v * factor
 
 
 @row
@@ -242,16 +246,13 @@ def _divergence(
         b, j = k // lines, k % lines
         target, along, s = out[b, j], p[b, axes - 1, j], scale[axes - 1]
         if axes == 1:
-            target[:] = 0
-        elif axes == 2:
-            before, up, down = _before(j, sides, 0, scale, edge)
-            _difference(p[b, 0, before], p[b, 0, j], up, down, target)
-        else:
-            before, up, down = _before(j, sides, 0, scale, edge)
-            left, high, low = _before(j, sides, 1, scale, edge)
-            p0, p1 = p[b, 0], p[b, 1]
-            _differences(p0[before], p0[j], up, down, p1[left], p1[j], high, low, target)
-        _add_back(along, s, width, edge, target)
+            _differences(along, along, 0 * s, 0 * s, along, s, width, edge, target)
+            continue
+        before, up, down = _before(j, sides, 0, scale, edge)
+        _differences(p[b, 0, before], p[b, 0, j], up, down, along, s, width, edge, target)
+        if axes == 3:
+            before, up, down = _before(j, sides, 1, scale, edge)
+            _add_difference(p[b, 1, before], p[b, 1, j], up, down, target)
 
 
 @row
@@ -264,35 +265,28 @@ def _before(j: int, sides: Array, d: int, scale: Array, edge: int) -> tuple[int,
 
 
 @row
-def _difference(above: Array, here: Array, up: float, down: float, out: Array) -> None:
-    for i in range(len(out)):
-        out[i] = up * above[i] - down * here[i]
-
-
-@row
 def _differences(
-    above: Array, here: Array, up: float, down: float, left: Array, there: Array, high: float, low: float,
-    out: Array,
-) -> None:  # fmt: skip
-    for i in range(len(out)):
-        out[i] = up * above[i] - down * here[i] + high * left[i] - low * there[i]
+    above: Array, here: Array, up: float, down: float, along: Array, s: float, width: int, edge: int, out: Array
+) -> None:
+    """Across the line, up · above − down · here, and along it, s · (the one before − this one)."""
+    inside = len(out) - width
+    for i in range(width, inside):
+        out[i] = up * above[i] - down * here[i] + s * (along[i - width] - along[i])
+    for c in range(width):
+        i, far = inside + c, s if edge > 0 else 0 * s
+        if inside:
+            out[c] = up * above[c] - down * here[c] - s * along[c]
+            out[i] = up * above[i] - down * here[i] + s * along[i - width] - far * along[i]
+        else:
+            out[c] = up * above[c] - down * here[c] - far * along[c]
+        if edge == 1:
+            out[c] += s * along[i]
 
 
 @row
-def _add_back(p: Array, s: float, width: int, edge: int, out: Array) -> None:
-    """Add s times the p before every pixel minus the p at it, along the line."""
-    inside = len(p) - width
-    for i in range(width, inside):
-        out[i] += s * (p[i - width] - p[i])
-    for c in range(width):
-        i = inside + c
-        if inside:
-            out[c] -= s * p[c]
-            out[i] += s * p[i - width]
-        if edge > 0:
-            out[i] -= s * p[i]
-        if edge == 1:
-            out[c] += s * p[i]
+def _add_difference(above: Array, here: Array, up: float, down: float, out: Array) -> None:
+    for i in range(len(out)):
+        out[i] += up * above[i] - down * here[i]
 
 
 def turn(q: Tensor, p: Tensor, old: Tensor) -> Tensor:
