@@ -25,11 +25,11 @@ def nmapg(
     """min_x F(x) = f(x) + g(x), f smooth and perhaps not convex, g with a prox: non-monotone acceleration.
 
     Li and Lin, NIPS 2015, algorithm 4 (supplement: with line search). An extrapolated step z is taken if it
-    lies δ‖z − y‖²/t below c, an average of past objectives; otherwise a plain step v is made too, and the lower
-    of the two taken. c never rises and F(x) ≤ c; limits of the iterates are critical points.
+    lies δ‖z − y‖²/t below c, an average of past objectives; otherwise a plain step v is made too, and the
+    lower of the two taken. c never rises and F(x) ≤ c; limits of the iterates are critical points.
 
     step     first step t, a float or one per image; None: one that moves x by its own length. Then, per
-             image, Barzilai and Borwein's length, halved until F(z) ≤ c − δ‖z − y‖²/t (for z ten times at most)
+             image, Barzilai and Borwein's length, halved until F(z) ≤ c − δ‖z − y‖²/t (for z ten times)
     memory   η, how slowly c forgets; 0: every step must be lower than the last
     descent  δ, in units of 1/t
 
