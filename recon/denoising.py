@@ -206,7 +206,7 @@ def train_projection(
 
 
 def spoiled(x: Tensor, highest: float, generator: torch.Generator) -> Tensor:
-    """x + noise whose σ varies smoothly over the image, up to `highest`; three of ten with a block missing."""
+    """x + noise whose σ varies smoothly over the image, up to `highest`; of three in ten a block is lost."""
     n, ny, nx = x.shape
     coarse = torch.rand(n, 1, 4, 4, generator=generator, dtype=x.real.dtype)
     smooth = nn.functional.interpolate(coarse, (ny, nx), mode="bilinear", align_corners=True)

@@ -49,7 +49,7 @@ def test_agrees_with_fista_where_all_is_convex(g):
 @pytest.mark.parametrize("memory", [0.0, 0.8])
 def test_the_reference_never_rises_and_the_objective_stays_below_it(memory):
     f = Wells() + 2 * ridge(1.0)
-    values = history(trace(nmapg(f, WaveletL1((N, N), "haar", 1), 3 * image(4), memory=memory), 60))
+    values = history(trace(nmapg(f, WaveletL1((N, N), "haar", 1), 3 * image(4), memory=memory), 40))
     c, q = values[0], 1.0
     for value in values[1:]:
         assert bool((value <= c + 1e-12 * c.abs()).all())
@@ -80,7 +80,7 @@ def problem():
 
 
 def test_sums_of_learned_and_classical_priors():
-    """TV + a network: the same minimiser whether written as a sum, a list, or solved by a gradient's bound."""
+    """TV + a network: the same minimiser as a sum, as a list, or by FISTA with a known bound."""
     R, huber = ridge(), HuberTV((N, N), delta=0.05)
     options = {"weight": 5.0, "iterations": 500, "tolerance": 1e-9}
     a = VariationalReconstruction(huber + 0.5 * R, **options)
