@@ -22,7 +22,7 @@ from recon.denoising import CleanImages, DenoisingConfig, train_denoiser
 with seeded(0):
     denoiser = NetworkDenoiser(DRUNet(widths=(12, 24, 48), blocks=1))
 images = CleanImages(dival_images(64)(range(100, 164)), patch=32)
-config = DenoisingConfig(steps=450, batch_size=8, learning_rate=4e-3, lowest=0.01, highest=0.2)
+config = DenoisingConfig(steps=150, batch_size=8, learning_rate=4e-3, lowest=0.01, highest=0.2)
 progress = train_denoiser(denoiser, images, config, minutes=1 / 3)
 print(f"{progress.step} steps: {progress.scores[-1][1]:.2f} dB at σ = {(0.01 + 0.2) / 2:.3f}, 19.58 dB noisy")
 

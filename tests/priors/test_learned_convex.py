@@ -124,10 +124,10 @@ def squares(n=16):
 def test_training_a_ridge_to_denoise_keeps_it_convex_and_helps():
     with seeded(0):
         f = ConvexRidge((1, 2, 4), 3, 11, reach=0.3)
-    D = VariationalDenoiser(20 * f, 8)
-    options = {"steps": 60, "batch_size": 8, "learning_rate": 0.03, "lowest": 0.2, "highest": 0.2}
+    D = VariationalDenoiser(20 * f, 4)
+    options = {"steps": 30, "batch_size": 6, "learning_rate": 0.05, "lowest": 0.2, "highest": 0.2}
     # a clean image and noise of σ = 0.2: 14 dB before anything is learned
-    progress = train_denoiser(D, squares(), DenoisingConfig(**options, validate_every=60))
+    progress = train_denoiser(D, squares(), DenoisingConfig(**options, validate_every=30))
     assert progress.scores[-1][1] > -20 * torch.tensor(0.2).log10() + 1
     assert bend(f.double()) >= -1e-12
 

@@ -157,7 +157,7 @@ def gradient_step(channels=1):
 @pytest.mark.parametrize("positive", [False, True])
 def test_gradient_step_plug_and_play_descends(positive):
     problem = ct()
-    method = GradientStepPlugAndPlay(gradient_step(), 3.0, 40, 0.0, positive, sigma=0.2, inner_iterations=100)
+    method = GradientStepPlugAndPlay(gradient_step(), 3.0, 15, 0.0, positive, sigma=0.2, inner_iterations=40)
     found = method.solve(problem)
     values = torch.stack([objective for _, objective, _ in found.history])
     # rounding, and a data step solved to 1e-6
@@ -245,7 +245,7 @@ def test_brightness_does_not_matter_to_a_scaled_denoiser():
 
 def test_weight_without_the_truth_meets_the_noise():
     problem = ct(0.2)
-    found = PlugAndPlay(WaveletL1((N, N), "haar", 2), None, 200, 1e-6, algorithm="fista").solve(problem)
+    found = PlugAndPlay(WaveletL1((N, N), "haar", 2), None, 60, 1e-6, algorithm="fista").solve(problem)
     misfit = 2 * unweighted(problem)(problem.A(found.x)) / problem.A.out_shape[0] / problem.A.out_shape[1]
     assert bool(((misfit - 1).abs() < 0.1).all()) and found.criterion == "discrepancy"
 
