@@ -98,7 +98,8 @@ class LinearOperator(Operator):
     def _differentiable(self, apply: Map, adjoint: Map) -> Map:
         if any(t.requires_grad or _is_transformed(t) for t in self._held()):
             return apply
-        return lambda x: _Linear.apply(x, apply, adjoint)
+        # nobody differentiates: the call of a Function alone costs as much as a small operator
+        return lambda x: _Linear.apply(x, apply, adjoint) if _is_watched(x) else apply(x)
 
     @property
     def H(self) -> LinearOperator:
@@ -239,6 +240,11 @@ class Scaled(LinearOperator):
     def _adjoint(self, y: Tensor) -> Tensor:
         return self.scale.conjugate() * self.A.adjoint(y)
 
+    @property
+    def gram(self) -> LinearOperator:
+        """|c|² A*A, by what A has for it."""
+        return abs(self.scale) ** 2 * self.A.gram
+
     def _norm(self, iterations: int = 500) -> float:
         return abs(self.scale) * self.A.norm()
 
@@ -332,6 +338,12 @@ class _Linear(torch.autograd.Function):
 def _is_transformed(t: Tensor) -> bool:
     """Whether torch.func (vmap, jvp, grad) looks at this tensor: `_Linear` would hide it from that."""
     return torch._C._functorch.is_functorch_wrapped_tensor(t)
+
+
+def _is_watched(x: Tensor) -> bool:
+    """Whether autograd, in either mode, or torch.func looks at this tensor."""
+    backward = x.requires_grad and torch.is_grad_enabled()
+    return backward or _is_transformed(x) or torch.autograd.forward_ad.unpack_dual(x).tangent is not None
 
 
 def _over_batch(

@@ -18,8 +18,8 @@ class Gradient(LinearOperator):
     x (*batch, n₁, …, n_D) -> (*batch, D, n₁, …, n_D), one component per axis in the order of the axes; units
     of x per mm when `spacing` is the pixel size in mm. The adjoint is minus the divergence.
 
-    What lies beyond the far edge, and the norm, ‖A‖² = Σ_d c_d / spacing_d², c_d the largest eigenvalue of the
-    second difference, which a trigonometric transform diagonalises (all of one axis at once, so that they add):
+    What lies beyond the far edge, and the norm: ‖A‖² = Σ_d c_d / spacing_d², c_d the largest eigenvalue of
+    the second difference (those of different axes have common eigenvectors, so that they add):
 
         "neumann"    x itself, difference 0     c = 4 cos²(π / 2n)
         "periodic"   the near edge              c = 4 sin²(π ⌊n/2⌋ / n)

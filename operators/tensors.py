@@ -11,8 +11,9 @@ def inner(x: Tensor, y: Tensor, ndim: int) -> Tensor:
 
     x, y : (*batch, *shape) with len(shape) = ndim. Returns (*batch,), real.
     """
-    product = (x.conj() * y).real if x.is_complex() or y.is_complex() else x * y
-    return total(product, ndim)
+    if x.is_complex() and y.is_complex():
+        return total(x.real * y.real + x.imag * y.imag, ndim)
+    return total(x.real * y.real, ndim)
 
 
 def squared_norm(x: Tensor, ndim: int) -> Tensor:

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,17 +30,17 @@ class Wavelet(LinearOperator):
     of the image: on every axis a in the first half, d in the second, the next level in the corner of the a's.
     The same numbers as PyWavelets' `coeffs_to_array(wavedecn(x, wavelet, mode="periodization"))`.
 
-    Any size will do. Where a side is odd at some level, its last sample goes to the next level as it is, among
-    the a's, and the others are transformed: still orthonormal, so 230 × 180 pixels need no padding. What lies
-    within a few pixels of the far edge is then less sparse; sides that are multiples of 2**levels have no such
-    edge. A side that has become 1 stays.
+    Any size will do. Where a side is odd at some level, its last sample goes to the next level as it is,
+    among the a's, and the others are transformed: still orthonormal, so 230 × 180 pixels need no padding.
+    What lies near the far edge is then less sparse; sides that are multiples of 2**levels have no such edge.
+    A side that has become 1 stays.
 
     Parameters
     ----------
     shape : one image, (ny, nx) or any other number of axes
     wavelet : "haar", "db1" … "db8", "sym4", "sym5", "sym6", "sym8"
     levels : by default at most 4, as long as the last two sides keep 4 averages or every side halves evenly
-    ndim : how many of the last axes are transformed, by default all; those before, as frames or coils, are not
+    ndim : how many of the last axes are transformed, by default all; those before, as frames, are not
     """
 
     def __init__(
@@ -83,7 +84,8 @@ class Wavelet(LinearOperator):
         return x
 
     def _corner(self, y: Tensor, level: int) -> Tensor:
-        return y[(..., *(slice(n) for n in self.sides[level]))]
+        corner: tuple[Any, ...] = (..., *(slice(n) for n in self.sides[level]))
+        return y[corner]
 
     def shrunk(self, x: Tensor, threshold: Tensor) -> Tensor:
         """A* S A x, S soft thresholding of the details: an orthonormal prox, in one pass there and one back.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .dictionary import PatchDictionary as PatchDictionary
     from .gradient_step import GradientStep as GradientStep
     from .gradient_step import GradientStepDenoiser as GradientStepDenoiser
+    from .low_rank import LocallyLowRank as LocallyLowRank
     from .markov import QGGMRF as QGGMRF
     from .markov import FairMRF as FairMRF
     from .markov import HuberMRF as HuberMRF
@@ -66,6 +67,7 @@ _EXPORTS = {
     "L2": "norms",
     "L21": "norms",
     "LearnedProjection": "projection",
+    "LocallyLowRank": "low_rank",
     "MarkovRandomField": "markov",
     "NetworkDenoiser": "denoiser",
     "NonLocalMeansDenoiser": "denoiser",

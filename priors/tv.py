@@ -85,15 +85,17 @@ class _Variation(Composed):
         while len(images):
             k, t_old, p_old = k + 1, t, p
             p = self._dual_step(q, noisy - self.A.adjoint(q), sigma, weight)
-            back = turn(q, p, p_old) if fits(q, p, p_old) else inner(q - p, p - p_old, n + 1)
+            fast = fits(q, p, p_old)
+            back = turn(q, p, p_old) if fast else inner(q - p, p - p_old, n + 1)
             t_old = torch.where(back > 0, 1.0, t)
             t = (1 + torch.sqrt(1 + 4 * t_old * t_old)) / 2
-            q = torch.lerp(p_old, p, torch.as_tensor(spread(1 + (t_old - 1) / t, n + 1)).to(p.dtype))
+            q = _beyond(p_old, p, 1 + (t_old - 1) / t, n + 1, q if fast else None)
             if k % 10 and k < iterations:
                 continue
             z = noisy - self.A.adjoint(p)
-            f, slope = Scaled(weight * self._cell, self.pixelwise), self.A(z)
-            gap = f(slope) + f.conjugate(p) - inner(p, slope, n + 1)
+            radius, slope = weight * self._cell, self.A(z)
+            conjugate = 0.5 * self._delta / radius * squared_norm(p, n + 1)  # p is inside its domain
+            gap = radius * self.pixelwise(slope) + conjugate - inner(p, slope, n + 1)
             done = (gap.detach() <= allowed) | (k >= iterations)
             if bool(done.any()):
                 result.append(z[done])
@@ -128,13 +130,25 @@ class _Variation(Composed):
         flat_p = p.expand(*batch, n, *self.shape).reshape(count, n, *self.shape)
         flat_x = x_bar.expand(*batch, *self.shape).reshape(count, *self.shape)
         disc = each(radius), each(1 + sigma * self._delta / radius)
-        kind = self.boundary, self._isotropic, self.joint
-        result = fused_step(flat_p, flat_x, each(sigma), *disc, self._spacing, *kind)
+        result = fused_step(
+            flat_p, flat_x, each(sigma), *disc,
+            self._spacing, self.boundary, self._isotropic, self.joint,
+        )  # fmt: skip
         return result.reshape(*batch, n, *self.shape)
 
     def _options(self) -> str:
         """What says which of the functionals called total variation this one is."""
         return f"boundary={self.boundary!r}, joint={self.joint}, weight={self.weight}"
+
+
+def _beyond(old: Tensor, new: Tensor, times: Tensor, ndim: int, out: Tensor | None) -> Tensor:
+    """old + times · (new − old), times one per image; into `out`, which may be `old`."""
+    weight = times.reshape(-1, *(1,) * ndim)
+    if not new.is_complex():
+        return torch.lerp(old, new, weight, out=out)
+    parts = None if out is None else torch.view_as_real(out)
+    moved = torch.lerp(torch.view_as_real(old), torch.view_as_real(new), weight.unsqueeze(-1), out=parts)
+    return torch.view_as_complex(moved)
 
 
 class _Gradient(Gradient):
@@ -147,9 +161,9 @@ class _Gradient(Gradient):
 class TV(_Variation):
     """E(x) = weight · ∫ |∇x| = weight · h² Σ |∇x|, in the unit of x times mm; of a volume times mm².
 
-    Rudin, Osher, Fatemi, Physica D 60 (1992). Forward differences; by default no flux through the border, and
-    |·| the Euclidean length of the gradient, joint over real and imaginary part: turning the phase of an image
-    leaves its TV. The same edge has the same value at every pixel size. At pixel_size=1 it is that of
+    Rudin, Osher, Fatemi, Physica D 60 (1992). Forward differences; by default no flux through the border,
+    and |·| the Euclidean length of the gradient, joint over real and imaginary part: turning the phase of an
+    image leaves its TV. The same edge has the same value at every pixel size. At pixel_size=1 it is that of
 
         isotropic  boundary    joint
         True       "neumann"   True    this library

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .emission import OSEM as OSEM
     from .emission import EmissionFBP as EmissionFBP
     from .grappa import GRAPPA as GRAPPA
+    from .gridding import Gridding as Gridding
     from .iterative import CGLS as CGLS
     from .iterative import LSQR as LSQR
     from .iterative import OSSART as OSSART
@@ -65,11 +66,20 @@ if TYPE_CHECKING:
     from .solvers import sart as sart
     from .solvers import sart_on_disk as sart_on_disk
     from .solvers import sirt as sirt
+    from .unrolled.equilibrium import DeepEquilibrium as DeepEquilibrium
+    from .unrolled.gradient import LearnedGradient as LearnedGradient
+    from .unrolled.ista import ISTANet as ISTANet
+    from .unrolled.itnet import ItNet as ItNet
+    from .unrolled.modl import MoDL as MoDL
+    from .unrolled.pdhg import LearnedPDHG as LearnedPDHG
     from .unrolled.primal_dual import LearnedPrimalDual as LearnedPrimalDual
+    from .unrolled.variational import VariationalNetwork as VariationalNetwork
+    from .unrolled.varnet import VarNet as VarNet
     from .variational import OSSQS as OSSQS
     from .variational import PICCS as PICCS
     from .variational import PWLSQGGMRF as PWLSQGGMRF
     from .variational import HuberTotalVariation as HuberTotalVariation
+    from .variational import LocallyLowRankReconstruction as LocallyLowRankReconstruction
     from .variational import PWLSFair as PWLSFair
     from .variational import PWLSHuber as PWLSHuber
     from .variational import PWLSNonLocalMeans as PWLSNonLocalMeans
@@ -87,6 +97,7 @@ _EXPORTS = {
     "CGLS": "iterative",
     "CGSENSE": "mri",
     "CentreScaled": "scaling",
+    "DeepEquilibrium": "unrolled.equilibrium",
     "DeepImagePrior": "dip",
     "DictionaryReconstruction": "dictionary",
     "EmissionFBP": "emission",
@@ -96,12 +107,19 @@ _EXPORTS = {
     "FDK": "direct",
     "GRAPPA": "grappa",
     "GradientStepPlugAndPlay": "plug_and_play",
+    "Gridding": "gridding",
     "HuberTotalVariation": "variational",
+    "ISTANet": "unrolled.ista",
+    "ItNet": "unrolled.itnet",
     "Iterate": "solvers",
     "LSQR": "iterative",
+    "LearnedGradient": "unrolled.gradient",
+    "LearnedPDHG": "unrolled.pdhg",
     "LearnedPrimalDual": "unrolled.primal_dual",
+    "LocallyLowRankReconstruction": "variational",
     "METHODS": "base",
     "MLEM": "emission",
+    "MoDL": "unrolled.modl",
     "OSEM": "emission",
     "OSSART": "iterative",
     "OSSQS": "variational",
@@ -122,6 +140,8 @@ _EXPORTS = {
     "Tikhonov": "variational",
     "TotalGeneralisedVariation": "variational",
     "TotalVariation": "variational",
+    "VarNet": "unrolled.varnet",
+    "VariationalNetwork": "unrolled.variational",
     "VariationalReconstruction": "variational",
     "WaveletReconstruction": "variational",
     "ZeroFilled": "mri",

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -151,7 +151,7 @@ def _learned(cls: type[Reconstructor]) -> type[Learned]:
 
 
 def _config(cls: Any, values: Any) -> Any:
-    _check_keys(f"{cls.__name__} config", values, {f.name for f in fields(cls.Config)})
+    _check_fields(f"{cls.__name__} config", values, cls.Config)
     try:
         return cls.Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
     except TypeError as error:
@@ -161,7 +161,7 @@ def _config(cls: Any, values: Any) -> Any:
 def _trained_for(values: Any) -> TrainedFor:
     from .learned import TrainedFor
 
-    _check_keys("card trained_for", values, {f.name for f in fields(TrainedFor)})
+    _check_fields("card trained_for", values, TrainedFor)
     return TrainedFor(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})  # type: ignore[arg-type]
 
 
@@ -177,6 +177,13 @@ def _check_keys(what: str, values: Any, wanted: set[str]) -> None:
     if set(values) != wanted:
         missing, unknown = sorted(wanted - set(values)), sorted(set(values) - wanted)
         raise ValueError(f"{what}: missing {missing}, unknown {unknown}")
+
+
+def _check_fields(what: str, values: Any, cls: Any) -> None:
+    """No unknown field, and none missing but those with a default: older cards lack what came later."""
+    names = {f.name for f in fields(cls)}
+    later = {f.name for f in fields(cls) if f.default is not MISSING}
+    _check_keys(what, values, names - (later - set(values)) if isinstance(values, dict) else names)
 
 
 def _check_shapes(file: Path, wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:

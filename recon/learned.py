@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from operators import LinearOperator
+from operators.tensors import real_dtype, spread
 
 from .base import Reconstructor
 from .checkpoints import fingerprint
 from .data.sets import PairedData, UnpairedData
 from .metrics import psnr, ssim
+from .metrics.fidelity import magnitude
 from .problem import Problem
 from .training import Progress, TrainingConfig, train, within
 
@@ -31,6 +33,7 @@ class TrainedFor:
     operator, hash : its geometry in words (else the operator), and their fingerprint
     norm : ‖A‖, by which operator and data are divided
     image_scale : size of an image [its unit], by which images and data are divided
+    complex : whether images and data are
     """
 
     in_shape: tuple[int, ...]
@@ -39,6 +42,7 @@ class TrainedFor:
     hash: str
     norm: float
     image_scale: float
+    complex: bool = False
 
     def __post_init__(self) -> None:
         for name in ("in_shape", "out_shape"):
@@ -53,6 +57,8 @@ class TrainedFor:
                 raise ValueError(f"TrainedFor {name}: expected a positive number, got {value!r}")
         if not isinstance(self.operator, str) or not isinstance(self.hash, str):
             raise ValueError("TrainedFor operator, hash: expected text")
+        if not isinstance(self.complex, bool):
+            raise ValueError(f"TrainedFor complex: expected true or false, got {self.complex!r}")
 
 
 class Learned(Reconstructor):
@@ -91,8 +97,12 @@ class Learned(Reconstructor):
 
     def loss(self, problem: Problem, images: Tensor, generator: torch.Generator) -> Tensor:
         """What `fit` lowers; by default mean (x − truth)² over the batch, at image scale 1."""
-        scale = self.scanner(problem).image_scale
-        return (self(problem) / scale - images / scale).square().mean()
+        scale = spread(self.scale(problem), len(problem.A.in_shape))
+        return squared(self(problem) / scale - images / scale).mean()
+
+    def scale(self, problem: Problem) -> float | Tensor:
+        """What images are divided by, a number or one per image: their size in the training data."""
+        return self.scanner(problem).image_scale
 
     def score(self, data: PairedData | UnpairedData) -> float:
         """What tells on the validation images how training goes, higher is better; by default PSNR."""
@@ -102,20 +112,35 @@ class Learned(Reconstructor):
         """Mean PSNR [dB] and SSIM over the validation images, data range max − min of each truth."""
         problem, truth = data.validation
         x = self(problem)
-        span = truth.flatten(1).amax(1) - truth.flatten(1).amin(1)
+        size = magnitude(truth).flatten(1)
+        # magnitudes of a complex image begin at 0
+        span = size.amax(1) - (0.0 if truth.is_complex() else size.amin(1))
+        # slices and frames of one image share its range
+        span = span.reshape(-1, *(1,) * (truth.ndim - 3)).expand(truth.shape[:-2])
         result = {"psnr_db_range_truth": float(psnr(x, truth, data_range=span).mean())}
         if min(truth.shape[-2:]) >= 7:
-            result["ssim_range_truth"] = float(ssim(x, truth, data_range=span).mean())
+            value = ssim(magnitude(x), magnitude(truth), data_range=span)
+            result["ssim_range_truth"] = float(value.mean())
         return result
 
     def forward(self, problem: Problem) -> Tensor:
         scanner = self.scanner(problem)
-        like = next(self.parameters())
-        y = problem.linear.reshape(-1, *scanner.out_shape).to(like.dtype) / scanner.image_scale
-        if len(y) == 0:
+        if problem.y.numel() == 0:
             return problem.y.new_zeros(*problem.batch, *scanner.in_shape)
-        x = self.apply_to(problem.A, y) * scanner.image_scale
+        y, scale = self.inside(problem)
+        x = self.apply_to(problem.A, y) * spread(scale, len(scanner.in_shape))
         return x.reshape(*problem.batch, *scanner.in_shape).to(problem.y.dtype)
+
+    def inside(self, problem: Problem) -> tuple[Tensor, float | Tensor]:
+        """What `apply_to` works on: y (n, *A.out_shape) over the image scale, and the scale, one or n."""
+        scanner = self.scanner(problem)
+        real = next(self.parameters()).dtype
+        y, scale = problem.linear.reshape(-1, *scanner.out_shape), self.scale(problem)
+        if y.is_complex() and not scanner.complex:
+            raise ValueError(f"{type(self).__name__}: trained for real data, got {y.dtype}")
+        y = y.to(real.to_complex() if scanner.complex else real)
+        scale = scale.reshape(-1).to(real) if isinstance(scale, Tensor) else scale
+        return y / spread(scale, len(scanner.out_shape)), scale
 
     def fit(
         self,
@@ -133,9 +158,9 @@ class Learned(Reconstructor):
                 f"{type(self).__name__}.fit data: expected {wanted.__name__}, got {type(data).__name__}{hint}"
             )
         generator = torch.Generator().manual_seed(self.config.seed)
-        images = next(data.batches(32, generator))[1]
-        self.build(_scanner(data.A, images))
-        self.to(images.device, images.dtype)
+        problem, images = next(data.batches(32, generator))
+        self.build(_scanner(problem, images))
+        self.to(images.device, real_dtype(images))
         progress = train(
             self,
             self.loss,
@@ -178,12 +203,19 @@ class Learned(Reconstructor):
         return scanner
 
 
-def _scanner(A: LinearOperator, images: Tensor) -> TrainedFor:
+def squared(x: Tensor) -> Tensor:
+    """|x|², with a gradient everywhere."""
+    return x.real.square() + x.imag.square() if x.is_complex() else x.square()
+
+
+def _scanner(problem: Problem, images: Tensor) -> TrainedFor:
+    A = problem.A
     words = _words(A)
     scale = float(images.flatten(1).abs().amax(1).mean())
     if not scale > 0:
         raise ValueError("fit data: the training images are zero everywhere")
-    return TrainedFor(A.in_shape, A.out_shape, words, fingerprint(words), A.norm(), scale)
+    is_complex = images.is_complex() or problem.linear.is_complex()
+    return TrainedFor(A.in_shape, A.out_shape, words, fingerprint(words), A.norm(), scale, is_complex)
 
 
 def _words(A: LinearOperator) -> str:

@@ -100,6 +100,8 @@ class CGSENSE(Tikhonov):
     likelihood  as in `Variational`
     """
 
+    name = "cg-sense"
+
     def __init__(
         self,
         weight: Weight = None,

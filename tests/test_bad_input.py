@@ -109,7 +109,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "NIfTI without a place": (lambda: write_nifti(IMAGE[None], "never.nii"), "expected a Volume"),
     "one spacing for three": (lambda: axial(IMAGE, 2.0), "expected three positive lengths"),
     "a volume of nothing": (lambda: axial(torch.ones(0, 8, 8), (1.0, 1.0, 1.0)), "Volume hu: expected"),
-    "wavelets of a volume": (lambda: WaveletL1((8, 8, 8)), "WaveletL1 shape: expected an image"),
+    "wavelets of a line": (lambda: WaveletL1((8,)), "WaveletL1 shape: expected"),
     "unknown method": (lambda: METHODS["totl-variation"], "total-variation"),
 }
 

@@ -15,10 +15,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 _CACHE = 2**22  # [bytes] of coil images that go through all steps together
+_REUSED = 2**25  # [bytes] what is larger, malloc gives back to the system and asks for anew, page by page
 _GPU = 2**28  # [bytes] the same where only the memory for them counts
 
 
@@ -65,7 +67,7 @@ def encode(x: Tensor, maps: Tensor | None, p: Tensor, weight: Tensor) -> Tensor:
 
     if cut.whole:
         return piece(slice(0, len(x)), slice(0, coils), None, None)
-    y = torch.empty((len(x), coils, *p.shape), dtype=p.dtype, device=x.device)
+    y = _empty((len(x), coils, *p.shape), p)
     for images in cut.images:
         for part in cut.parts:
             piece(images, part, cut.room(images, part), y)
@@ -116,12 +118,19 @@ def _sums(piece: Callable[[slice, slice, Tensor | None], Tensor], cut: _Pieces) 
     """What the pieces give, added over the parts of the coils."""
     if cut.whole:
         return piece(slice(0, cut.count), slice(0, cut.coils), None)
-    x = torch.empty((cut.count, *cut.like.shape), dtype=cut.like.dtype, device=cut.like.device)
+    x = _empty((cut.count, *cut.like.shape), cut.like)
     for images in cut.images:
         for part in cut.parts:
             found = piece(images, part, cut.room(images, part))
             x[images].add_(found) if part.start else x[images].copy_(found)
     return x
+
+
+def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """A new tensor; a large one in memory of numpy, which asks for huge pages."""
+    if like.device.type == "cpu" and math.prod(shape) * like.element_size() > _REUSED:
+        return torch.from_numpy(np.empty(shape, like.detach()[:0].numpy().dtype))
+    return torch.empty(shape, dtype=like.dtype, device=like.device)
 
 
 def _weigh(z: Tensor, w: Tensor, out: Tensor) -> Tensor:
@@ -162,7 +171,7 @@ class _Pieces:
     def room(self, images: slice, part: slice) -> Tensor:
         shape = (images.stop - images.start, part.stop - part.start, *self.like.shape)
         if self._room is None:  # the first piece is the largest
-            self._room = torch.empty(shape, dtype=self.like.dtype, device=self.like.device)
+            self._room = _empty(shape, self.like)
         return self._room.flatten()[: math.prod(shape)].view(shape)
 
 

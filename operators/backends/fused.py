@@ -43,7 +43,7 @@ def fits(*tensors: Tensor | float) -> bool:
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """A new tensor; a large one in numpy's memory, which asks for huge pages and comes several times faster."""
+    """A new tensor; a large one in numpy's memory, which asks for huge pages and comes twice as fast."""
     small = math.prod(shape) * dtype.itemsize <= REUSED
     return torch.empty(shape, dtype=dtype) if small else torch.from_numpy(np.empty(shape, NUMPY[dtype]))
 
@@ -57,7 +57,7 @@ def reals(x: Tensor) -> Array:
 
 
 def share_rows(step: Callable[..., None], rows: int, numbers: int, *arguments: Any) -> None:
-    """step(first, last, …) over all rows, in pieces for the threads there are; `numbers` says how much it is."""
+    """step(first, last, …) over all rows, in pieces for the threads there are; `numbers` of work in all."""
     threads = available() if numbers > SMALL else 1
     pieces = 1 if threads == 1 else min(4 * threads, rows)
     share(lambda k: step(k * rows // pieces, (k + 1) * rows // pieces, *arguments), pieces, threads)

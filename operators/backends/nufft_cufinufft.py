@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .nufft_finufft import Plans, _accuracy
+from .nufft_finufft import Plans, attainable
 
 
 def forward(x: Tensor, points: Tensor, tolerance: float, plans: Plans) -> Tensor:
@@ -38,13 +38,13 @@ def _execute(
     plans: Plans,
 ) -> None:
     single, batch = given.dtype == torch.complex64, len(given)
-    eps, upsampling = _accuracy(tolerance, single)
     stream = torch.cuda.current_stream(given.device).cuda_stream
 
     def make() -> tuple[Any, list[Tensor]]:
         import cufinufft
 
-        options = {"upsampfac": upsampling, "gpu_device_id": given.device.index or 0, "gpu_stream": stream}
+        eps = attainable(tolerance, single, len(spatial))
+        options = {"upsampfac": 2.0, "gpu_device_id": given.device.index or 0, "gpu_stream": stream}
         name = "complex64" if single else "complex128"
         plan = cufinufft.Plan(kind, spatial, batch, eps, -1 if kind == 2 else 1, name, **options)
         real = given.real.dtype

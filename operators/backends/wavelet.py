@@ -1,4 +1,4 @@
-"""One level of an orthonormal periodic wavelet transform of images, and back, in one pass over memory (numba).
+"""One level of an orthonormal periodic wavelet transform, and back, in one pass over memory (numba).
 
 Images are (images, ny, numbers of a line), complex ones as pairs of numbers; `width` is 2 then. Lines are
 combined first, into two lines of scratch that stay in the first cache, and filtered along themselves after.
@@ -32,7 +32,8 @@ def analyse(
 
 def synthesise(y: Array, low: Array, x: Array, h: Sequence[float], width: int) -> None:
     """The inverse of `analyse`: averages from low, details from y, into x."""
-    taps = np.array([h, mirror(h)], dtype=x.dtype)
+    # of every phase, h and g take turns: what averages and details at i, i − 1, … meet
+    taps = np.stack([h, mirror(h)], 1).reshape(-1, 2, 2).transpose(1, 0, 2).reshape(2, -1).astype(x.dtype)
     pairs = (x.shape[1] + 1) // 2
     share_rows(_synthesise, len(x) * pairs, x.size, y, low, x, taps, width)
 
@@ -67,11 +68,16 @@ def _analyse(
             if shrink:
                 _soft(y[b, k, kept:numbers], threshold[b], width)
             continue
-        for j in range(0, length, 2):
+        rest = length % 4
+        if rest:
+            i = (2 * k + 1 - length // 2) % even
+            _combine(x[b, i], x[b, (i + 1) % even], taps[0, 0], taps[0, 1], True, a)
+            _combine(x[b, i], x[b, (i + 1) % even], taps[1, 0], taps[1, 1], True, d)
+        for j in range(rest, length, 4):
             i = (2 * k + j + 1 - length // 2) % even
-            one, two = x[b, i], x[b, (i + 1) % even]
-            _combine(one, two, taps[0, j], taps[0, j + 1], j == 0, a)
-            _combine(one, two, taps[1, j], taps[1, j + 1], j == 0, d)
+            x0, x1, x2, x3 = x[b, i], x[b, (i + 1) % even], x[b, (i + 2) % even], x[b, (i + 3) % even]
+            _four(x0, x1, x2, x3, taps[0], j, j == 0, a)
+            _four(x0, x1, x2, x3, taps[1], j, j == 0, d)
         _filter(a, phases, taps, width, low[b, k], y[b, k, kept:numbers])
         detail = y[b, pairs + k]
         _filter(d, phases, taps, width, detail[:kept], detail[kept:numbers])
@@ -91,16 +97,32 @@ def _combine(one: Array, two: Array, f: float, g: float, new: bool, out: Array) 
 
 
 @row
+def _four(x0: Array, x1: Array, x2: Array, x3: Array, f: Array, j: int, new: bool, out: Array) -> None:
+    """Add Σ f[j + k] xₖ, or begin with it."""
+    f0, f1, f2, f3 = f[j], f[j + 1], f[j + 2], f[j + 3]
+    if new:
+        for i in range(len(out)):
+            out[i] = f0 * x0[i] + f1 * x1[i] + f2 * x2[i] + f3 * x3[i]
+    else:
+        for i in range(len(out)):
+            out[i] += f0 * x0[i] + f1 * x1[i] + f2 * x2[i] + f3 * x3[i]
+
+
+@row
 def _filter(line: Array, phases: Array, taps: Array, width: int, a: Array, d: Array) -> None:
     """a[k] = Σⱼ h[j] line[2k + j + 1 − L/2], d with g."""
     length, half = taps.shape[1], len(d) // width
     start, more = 1 - length // 2, length // 2 - 1
     _split(line, phases, start, half, more, width)
-    for out, f in ((a, 0), (d, 1)):
-        for j in range(0, length, 2):
+    n, rest = half * width, length % 4
+    for out, f in ((a[:n], 0), (d, 1)):
+        if rest:
+            _combine(phases[0, :n], phases[1, :n], taps[f, 0], taps[f, 1], True, out)
+        for j in range(rest, length, 4):
             at = j // 2 * width
-            one, two = phases[0, at : at + half * width], phases[1, at : at + half * width]
-            _combine(one, two, taps[f, j], taps[f, j + 1], j == 0, out[: half * width])
+            x0, x1 = phases[0, at : at + n], phases[1, at : at + n]
+            x2, x3 = phases[0, at + width : at + width + n], phases[1, at + width : at + width + n]
+            _four(x0, x1, x2, x3, taps[f], j, j == 0, out)
     if len(a) > len(d):
         for c in range(width):
             a[half * width + c] = line[2 * half * width + c]
@@ -192,12 +214,17 @@ def _synthesise(first: int, last: int, y: Array, low: Array, x: Array, taps: Arr
             _merge(lines[0], parts, phases, taps, width, x[b, ny - 1])
             continue
         for phase in range(2):
-            line = lines[phase]
-            for j in range(length // 2):
-                k = (i - j) % half
-                f, g = taps[0, 2 * j + phase], taps[1, 2 * j + phase]
-                _combine(low[b, k], y[b, pairs + k, :kept], f, g, j == 0, line[:kept])
-                _combine(y[b, k, kept:numbers], y[b, pairs + k, kept:numbers], f, g, j == 0, line[kept:])
+            line, f, rest = lines[phase], taps[phase], length % 4
+            if rest:
+                one, two, ahead = low[b, i], y[b, i, kept:numbers], y[b, pairs + i]
+                _combine(one, ahead[:kept], f[0], f[1], True, line[:kept])
+                _combine(two, ahead[kept:numbers], f[0], f[1], True, line[kept:])
+            for j in range(rest, length, 4):
+                k, m = (i - j // 2) % half, (i - j // 2 - 1) % half
+                d0, d1 = y[b, pairs + k], y[b, pairs + m]
+                _four(low[b, k], d0[:kept], low[b, m], d1[:kept], f, j, j == 0, line[:kept])
+                a0, a1 = y[b, k, kept:numbers], y[b, m, kept:numbers]
+                _four(a0, d0[kept:numbers], a1, d1[kept:numbers], f, j, j == 0, line[kept:])
             target = (2 * i + phase + 1 - length // 2) % (2 * half)
             _merge(line, parts, phases, taps, width, x[b, target])
 
@@ -213,12 +240,17 @@ def _merge(line: Array, parts: Array, phases: Array, taps: Array, width: int, x:
         parts[1, at : at + half * width] = line[kept:]
         _continue(parts[0], more, half, more, width)
         _continue(parts[1], more, half, more, width)
+        n, rest = half * width, length % 4
         for phase in range(2):
-            for j in range(length // 2):
-                at = (more - j) * width
-                one, two = parts[0, at : at + half * width], parts[1, at : at + half * width]
-                f, g = taps[0, 2 * j + phase], taps[1, 2 * j + phase]
-                _combine(one, two, f, g, j == 0, phases[phase, : half * width])
+            out, f = phases[phase, :n], taps[phase]
+            if rest:
+                at = more * width
+                _combine(parts[0, at : at + n], parts[1, at : at + n], f[0], f[1], True, out)
+            for j in range(rest, length, 4):
+                at = (more - j // 2) * width
+                a0, d0 = parts[0, at : at + n], parts[1, at : at + n]
+                a1, d1 = parts[0, at - width : at - width + n], parts[1, at - width : at - width + n]
+                _four(a0, d0, a1, d1, f, j, j == 0, out)
             _continue(phases[phase], 0, half, more + 1, width)
         odd = start % 2
         before = (odd - start) // 2, (1 - odd - start - 1) // 2

@@ -42,10 +42,10 @@ def dual_step(
     flat_p, flat_out = (v.reshape(-1, len(shape), lines, numbers) for v in (reals(p), reals(out)))
     scale = np.array([1 / h for h in spacing], dtype=flat_x.dtype)
     each = tuple(t.detach().numpy() for t in (sigma, radius, slack))
-    pairs = width == 2 and joint
     share_rows(
         _dual, len(x) * lines, flat_x.size,
-        flat_p, flat_x, *each, flat_out, scale, _sides(shape), width, BOUNDARIES.index(boundary), isotropic, pairs,
+        flat_p, flat_x, *each, flat_out,
+        scale, _sides(shape), width, BOUNDARIES.index(boundary), isotropic, width == 2 and joint,
     )  # fmt: skip
     return out
 
@@ -154,8 +154,8 @@ def _neighbour(x: Array, j: int, sides: Array, d: int, edge: int, zeros: Array, 
 
 @row
 def _two(
-    p0: Array, p1: Array, here: Array, below: Array, beyond: float, s0: float, s1: float, r: float, least: float,
-    q0: Array, q1: Array,
+    p0: Array, p1: Array, here: Array, below: Array, beyond: float, s0: float, s1: float,
+    r: float, least: float, q0: Array, q1: Array,
 ) -> None:  # fmt: skip
     last = len(here) - 1
     for i in range(last):
@@ -237,8 +237,7 @@ def _factor_of_three_pairs(
 def _divergence(
     first: int, last: int, p: Array, out: Array, scale: Array, sides: Array, width: int, edge: int
 ) -> None:
-    lines, numbers = out.shape[1:]
-    axes = len(scale)
+    lines, axes = out.shape[1], len(scale)
     for k in range(first, last):
         b, j = k // lines, k % lines
         target, along, s = out[b, j], p[b, axes - 1, j], scale[axes - 1]

@@ -94,10 +94,18 @@ def _single(inside: int, outside: int, norm: Norm, stride: int) -> list[nn.Modul
     convolution = nn.Conv2d(inside, outside, 3, stride, padding=1)
     nn.init.kaiming_normal_(convolution.weight, a=0.2)
     nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
-    return [convolution, *_norm(norm, outside), nn.LeakyReLU(0.2)]
+    return [convolution, *norms(norm, outside), nn.LeakyReLU(0.2)]
 
 
-def _norm(norm: Norm, channels: int) -> list[nn.Module]:
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """Batch normalisation that keeps no integer: weights on disk are floating-point numbers."""
+    layer = nn.BatchNorm2d(channels)
+    layer.num_batches_tracked = None
+    return layer
+
+
+def norms(norm: Norm, channels: int) -> list[nn.Module]:
+    """The normalisation of that name, or none."""
     match norm:
         case "none":
             return []
@@ -106,5 +114,5 @@ def _norm(norm: Norm, channels: int) -> list[nn.Module]:
         case "instance":
             return [nn.InstanceNorm2d(channels, affine=True)]
         case "batch":
-            return [nn.BatchNorm2d(channels)]
-    raise ValueError(f"UNet norm: expected 'none', 'group', 'instance' or 'batch', got {norm!r}")
+            return [batch_norm(channels)]
+    raise ValueError(f"norm: expected 'none', 'group', 'instance' or 'batch', got {norm!r}")

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from .mr_contrast import InversionRecovery as InversionRecovery
     from .mr_contrast import SpinEcho as SpinEcho
     from .mr_contrast import typical_sequence as typical_sequence
+    from .mr_examples import example_mr as example_mr
+    from .mr_scans import MRScans as MRScans
     from .mr_sets import SyntheticMRI as SyntheticMRI
     from .mr_sets import mr_ellipses as mr_ellipses
     from .mr_simulation import simulate_mri as simulate_mri
@@ -96,6 +98,7 @@ _EXPORTS = {
     "GradientEcho": "mr_contrast",
     "InversionRecovery": "mr_contrast",
     "KSpace": "kspace",
+    "MRScans": "mr_scans",
     "Motion": "motion",
     "PairedData": "sets",
     "Scan": "scans",
@@ -115,6 +118,7 @@ _EXPORTS = {
     "dival_problem": "dival",
     "ellipse_kspace": "kspace_ellipses",
     "example_head": "dicom",
+    "example_mr": "mr_examples",
     "from_bart": "cfl",
     "load_projections": "projection_files",
     "low_contrast_phantom": "low_contrast",

@@ -95,26 +95,61 @@ def to_bart(array: Tensor, ndim: int = 2, dimension: str = "slice") -> Tensor:
     return array.permute(*reversed(range(array.ndim))).reshape(full)
 
 
-def read_bart(path: str | Path) -> KSpace:
+def read_bart(
+    path: str | Path, trajectory: str | Path | None = None, shape: tuple[int, ...] | None = None
+) -> KSpace:
     """A k-space of BART, centred and unitary as of `bart fft -u`; images are its dimensions above coils.
 
-    What is zero in every coil was not measured, as BART takes it. Non-Cartesian data (readout 1, with a file
-    of its trajectory) are not told from Cartesian ones; read them with `read_cfl`.
+    What is zero in every coil was not measured, as BART takes it.
 
-    Raises ValueError where the file is damaged, all zero or NaN, or holds several sets of maps.
+    trajectory : of non-Cartesian k-space (1, samples, spokes, coils), another file, (3, samples, spokes) in
+        cycles per field of view, as of `bart traj`
+    shape : of the image, ([nz,] ny, nx), which such files do not say
+
+    Raises ValueError where the file is damaged, all zero or NaN, holds several sets of maps, or does not fit
+    its trajectory.
     """
     path = Path(path)
     dims, _ = _mapped(path)
     if dims[MAPS] != 1:
         raise ValueError(f"{path}: {dims[MAPS]} sets of maps: not k-space; use read_cfl")
-    spatial = _spatial(dims[:3])
-    images = math.prod(dims[MAPS:])
-    stored = Stored((images, dims[COIL], *spatial), _Image(path, (dims[COIL], *spatial)))
-    grids = np.indices(dims[:3:-1]).reshape(len(OTHERS), -1)[::-1]  # the first varies fastest
+    if trajectory is not None:
+        return _non_cartesian(path, dims, trajectory, shape)
+    stored = Stored(*_images(path, dims, _spatial(dims[:3])))
+    return KSpace(stored, mask=measured(stored, path), labels=_labels(dims), source=path)
+
+
+def _non_cartesian(
+    path: Path, dims: tuple[int, ...], trajectory: str | Path, shape: tuple[int, ...] | None
+) -> KSpace:
+    if shape is None or len(shape) not in (2, 3):
+        raise ValueError(f"{path}: shape: expected ([nz,] ny, nx) of the image, got {shape}")
+    k = read_cfl(trajectory)
+    if k.shape[0] != 3 or k.ndim > 3 or (*k.shape[1:], 1)[:2] != dims[1:3] or dims[0] != 1:
+        raise ValueError(
+            f"{trajectory}: {tuple(k.shape)} for k-space {dims[:4]}; expected (3, samples, spokes) and (1, "
+            "samples, spokes, coils)"
+        )
+    components = k.real.permute(*reversed(range(1, k.ndim)), 0).reshape(-1, 3)[:, : len(shape)].flip(-1)
+    pixels = torch.tensor(shape, dtype=torch.float32)
+    stored = Stored(*_images(path, dims, (dims[1] * dims[2],)))
+    return KSpace(
+        stored, trajectory=2 * math.pi * components / pixels, shape=shape, labels=_labels(dims), source=path
+    )
+
+
+def _images(path: Path, dims: tuple[int, ...], spatial: tuple[int, ...]) -> tuple[tuple[int, ...], _Image]:
+    one = (dims[COIL], *spatial)
+    return (math.prod(dims[MAPS:]), *one), _Image(path, one)
+
+
+def _labels(dims: tuple[int, ...]) -> tuple[dict[str, int], ...]:
+    """Where every image lies in BART's dimensions above coils, the first of them fastest."""
+    place = np.indices(dims[: MAPS - 1 : -1]).reshape(len(OTHERS), -1)[::-1]
     used = [k for k, n in enumerate(dims[MAPS:]) if n > 1]
     names = [LABELS.get(OTHERS[k], OTHERS[k]) for k in used]
-    labels = tuple({n: int(grids[k, i]) for n, k in zip(names, used, strict=True)} for i in range(images))
-    return KSpace(stored, mask=measured(stored, path), labels=labels, source=path)
+    images = math.prod(dims[MAPS:])
+    return tuple({n: int(place[k, i]) for n, k in zip(names, used, strict=True)} for i in range(images))
 
 
 def measured(stored: Stored | Tensor, path: Path) -> Tensor | None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from .hdf5 import complex_numbers, dataset, is_complex, opened, text
 from .kspace import KSpace, Stored
 from .mr_header import Encoding, Header, hashed, parse_header
+from .volumes import finite
 
 REFERENCES = {"reconstruction_rss": "rss", "reconstruction_esc": "esc"}
 
@@ -85,7 +86,7 @@ class _Slices:
             values = data[k]
         where = f"{self.path}: {self.name}"
         if self.real:
-            return torch.from_numpy(values.astype("float32")).reshape(self.shape)
+            return finite(where, torch.from_numpy(values.astype("float32"))).reshape(self.shape)
         return torch.from_numpy(complex_numbers(where, values)).reshape(self.shape)
 
 

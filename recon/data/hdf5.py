@@ -89,9 +89,11 @@ def complex_numbers(where: str, values: Any) -> NDArray[np.complex64]:
         raise ValueError(f"{where}: expected complex numbers, got {values.dtype}; k-space is complex")
     if kind:
         out = np.empty(values.shape, dtype=np.complex64)
-        out.real, out.imag = values[kind[0]], values[kind[1]]
+        with np.errstate(all="ignore"):  # what is too large becomes inf, which is told later
+            out.real, out.imag = values[kind[0]], values[kind[1]]
         return out
-    return np.ascontiguousarray(values, dtype=np.complex64)
+    with np.errstate(all="ignore"):
+        return np.ascontiguousarray(values, dtype=np.complex64)
 
 
 def is_complex(dtype: Any) -> tuple[str, ...] | None:

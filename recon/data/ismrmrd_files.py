@@ -31,6 +31,7 @@ def read_ismrmrd(
     remove_oversampling: bool = False,
     readout: int = -1,
     trajectory_unit: str = "cycles",
+    noise: str | Path | None = None,
 ) -> KSpace:
     """The readouts of an ISMRMRD file as k-space; images are its slices, contrasts, phases, repetitions.
 
@@ -51,6 +52,7 @@ def read_ismrmrd(
     remove_oversampling : crop the readout to the header's field of view of the reconstruction
     readout : axis that the readout gets, -1 (kx) or -2 (ky, as in fastMRI's files)
     trajectory_unit : of the file's trajectory, "cycles" per pixel (±0.5) or "rad" per pixel
+    noise : another file, with the noise scan; Siemens scanners keep it in a measurement of its own
 
     Raises ValueError, naming the file, where it is damaged, claims more than it holds, points outside itself,
     or its readouts do not fit the header.
@@ -61,14 +63,7 @@ def read_ismrmrd(
     if trajectory_unit not in UNITS:
         raise ValueError(f"read_ismrmrd trajectory_unit: expected {list(UNITS)}, got {trajectory_unit!r}")
     with opened(path) as file:
-        group = _group(path, file, dataset_name)
-        said = text(path, group, "xml")
-        if said is None:
-            raise ValueError(f"{path}: no dataset 'xml', the header of an ISMRMRD file")
-        header = parse_header(str(path), said)
-        data = _acquisitions(path, group)
-        heads = data.fields("head")[()]
-        _check_sizes(path, heads)
+        header, data, heads = _contents(path, _group(path, file, dataset_name))
         flags = heads["flags"]
         noise_at = np.flatnonzero(_flag(flags, NOISE))
         use = ~_flag(flags, NOISE, *OTHER)
@@ -81,13 +76,17 @@ def read_ismrmrd(
         if not imaging.size:
             imaging, calibrating = calibrating, imaging  # all that there is
         coils = _coils(path, heads[imaging])
-        noise = _noise(path, data, heads, noise_at, imaging[0], coils, header)
+        dwell = float(heads[imaging[0]]["sample_time_us"])
+        if noise is None:
+            scan = _noise(path, data, heads, noise_at, dwell, coils, header)
+        else:
+            scan = _noise_of(Path(noise), dwell, coils)
         combos, which = _images(heads[imaging])
         about = _about(e, heads, imaging, combos, header, path)
         if e.trajectory != "cartesian":
             _refuse_cartesian_options(readout, remove_oversampling)
             k, y = _free(path, data, heads, imaging, which, len(combos), e, UNITS[trajectory_unit])
-            return KSpace(y, trajectory=k, shape=_shape(e), noise=noise, **about)
+            return KSpace(y, trajectory=k, shape=_shape(e), noise=scan, **about)
         grid = Grid.of(path, e, heads[imaging], len(combos), coils)
         y, count = sorted_lines(grid, _blocks(path, data, heads, imaging), imaging, which)
         calibration = None
@@ -96,7 +95,7 @@ def read_ismrmrd(
             also = np.array([known.get(tuple(c), -1) for c in _counters(heads[calibrating])])
             calibrating, also = calibrating[also >= 0], also[also >= 0]
             calibration, _ = sorted_lines(grid, _blocks(path, data, heads, calibrating), calibrating, also)
-    return grid.finished(y, count, calibration, noise, remove_oversampling, readout, about)
+    return grid.finished(y, count, calibration, scan, remove_oversampling, readout, about)
 
 
 def _group(path: Path, file: Any, name: str | None) -> Any:
@@ -115,6 +114,17 @@ def _group(path: Path, file: Any, name: str | None) -> Any:
     if not isinstance(group, h5py.Group):
         raise ValueError(f"{path}: no group {name!r}, found {names(file)}")
     return group
+
+
+def _contents(path: Path, group: Any) -> tuple[Header, Any, Any]:
+    """The header, the table of readouts, and their heads."""
+    said = text(path, group, "xml")
+    if said is None:
+        raise ValueError(f"{path}: no dataset 'xml', the header of an ISMRMRD file")
+    data = _acquisitions(path, group)
+    heads = data.fields("head")[()]  # which leaves the samples in the file
+    _check_sizes(path, heads)
+    return parse_header(str(path), said), data, heads
 
 
 def _acquisitions(path: Path, group: Any) -> Any:
@@ -201,7 +211,7 @@ def _shape(e: Encoding) -> tuple[int, ...]:
 def _blocks(path: Path, data: Any, heads: Any, at: Any) -> Iterator[tuple[int, Any, NDArray[Any], Any]]:
     """(number, head, samples (coils, n), trajectory) of the readouts `at`, in order, a block in memory."""
     # every readout of a hostile file may name the same large one
-    size = int(np.clip((1 << 31) // path.stat().st_size, 1, 256))
+    size = int(np.clip((1 << 33) // path.stat().st_size, 1, 256))
     for first in range(0, len(at), size):
         block = at[first : first + size]
         start, stop = int(block[0]), int(block[-1]) + 1
@@ -220,21 +230,30 @@ def _blocks(path: Path, data: Any, heads: Any, at: Any) -> Iterator[tuple[int, A
 
 
 def _noise(
-    path: Path, data: Any, heads: Any, at: Any, first: int, coils: int, header: Header
+    path: Path, data: Any, heads: Any, at: Any, here: float, coils: int, header: Header
 ) -> Tensor | None:
     """The noise scan (coils, samples), scaled to the bandwidth of the readouts."""
     at = at[heads[at]["active_channels"] == coils]
     if not at.size:
         return None
     parts = [samples for _, _, samples, _ in _blocks(path, data, heads, at)]
-    there, here = (float(heads[k]["sample_time_us"]) for k in (at[0], first))
-    factor = 1.0
+    there, factor = float(heads[at[0]]["sample_time_us"]), 1.0
     if there > 0 and here > 0:
         # variance goes with the bandwidth, 1/dwell; the noise scan's filter lets less than its band through
         factor = math.sqrt(there / here / (header.noise_bandwidth or 1.0))
     noise = torch.from_numpy(np.concatenate(parts, 1)) * factor
     if not bool(torch.isfinite(noise).all()):
         raise ValueError(f"{path}: NaN or inf in its noise scan")
+    return noise
+
+
+def _noise_of(path: Path, dwell: float, coils: int) -> Tensor:
+    """The noise scan of another file."""
+    with opened(path) as file:
+        header, data, heads = _contents(path, _group(path, file, None))
+        noise = _noise(path, data, heads, np.flatnonzero(_flag(heads["flags"], NOISE)), dwell, coils, header)
+    if noise is None:
+        raise ValueError(f"{path}: no noise scan of {coils} coils in it")
     return noise
 
 

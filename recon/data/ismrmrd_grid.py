@@ -142,7 +142,8 @@ def sorted_lines(
         first, kept, turned = grid.columns(number, head)
         line = (samples[:, ::-1] if turned else samples)[:, kept]
         there = slice(first, first + line.shape[1])
-        y[image, :, plane, row, there] += line
+        with np.errstate(all="ignore"):  # NaN and inf are told below
+            y[image, :, plane, row, there] += line
         count[image, plane, row, there] += 1
     if count.max(initial=0) > 1:
         y /= np.maximum(count, 1)[:, None]

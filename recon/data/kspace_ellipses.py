@@ -64,6 +64,38 @@ def half_step_kspace(
     return np.concatenate([upper[:0:-1, ::-1].conj(), upper])
 
 
+def modulated_kspace(
+    ellipses: Ellipses,
+    k: Tensor,
+    kappa: Tensor,
+    weights: Tensor,
+    shape: tuple[int, int],
+    pixel_size: float = 1.0,
+) -> Tensor:
+    """Σⱼ a_cj X(k − κⱼ): `ellipse_kspace` at every shift at once, J₁(q)/q from a table.
+
+    k (samples, 2), κ (shifts, 2) [rad per pixel], a (fields, shifts) complex; the rest as in `ellipse_kspace`.
+
+    Returns (fields, samples), complex128.
+    """
+    total = np.zeros((len(weights), len(k)), dtype=np.complex128)
+    placed = _in_pixels(ellipses, shape, pixel_size)
+    if not placed or not len(k):
+        return torch.from_numpy(total)
+    value, centre, along, across = (
+        np.array(part) for part in zip(*((w, (r, c), a, b) for w, r, c, a, b in placed), strict=True)
+    )
+    shifts = kappa.numpy()
+    longest = max(np.hypot(*along.T).max(), np.hypot(*across.T).max())
+    farthest = np.hypot(*k.numpy().T).max() + np.hypot(*shifts.T).max()
+    table = _jinc_table(2 ** math.ceil(math.log2(longest * farthest + 2)))
+    # exp(−i (k − κ)·c) is a phase per sample times one per shift
+    turns = np.exp(1j * centre @ shifts.T)
+    size = along @ shifts.T, across @ shifts.T
+    _add_shifted(total, k.numpy(), weights.numpy(), value, centre, along, across, turns, *size, table)
+    return torch.from_numpy(total)
+
+
 def _in_pixels(
     ellipses: Ellipses, shape: tuple[int, int], pixel_size: float
 ) -> list[tuple[float, float, float, tuple[float, float], tuple[float, float]]]:
@@ -104,6 +136,17 @@ def _jinc_table(end: int) -> Array:
     return np.stack([_jinc(q), -jv(2, q) / q / STEPS], -1)
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _looked_up(q: float, table: Array) -> float:
+    """J₁(q)/q, cubic between the table's values and slopes."""
+    place = q * STEPS
+    n = int(place)
+    t = place - n
+    f0, d0, f1, d1 = table[n, 0], table[n, 1], table[n + 1, 0], table[n + 1, 1]
+    rise = f1 - f0
+    return f0 + t * (d0 + t * (3 * rise - 2 * d0 - d1 + t * (d0 + d1 - 2 * rise)))  # type: ignore[no-any-return]
+
+
 @njit(cache=True, nogil=True)
 def _add(
     total: Complex,
@@ -119,10 +162,34 @@ def _add(
     for i in range(len(rows)):
         for j in range(len(columns)):
             u, v = along_y[i] + along_x[j], across_y[i] + across_x[j]
-            place = np.sqrt(u * u + v * v) * STEPS
-            n = int(place)
-            t = place - n
-            f0, d0, f1, d1 = table[n, 0], table[n, 1], table[n + 1, 0], table[n + 1, 1]
-            rise = f1 - f0
-            value = f0 + t * (d0 + t * (3 * rise - 2 * d0 - d1 + t * (d0 + d1 - 2 * rise)))
-            total[i, j] += value * rows[i] * columns[j]
+            total[i, j] += _looked_up(np.sqrt(u * u + v * v), table) * rows[i] * columns[j]
+
+
+@njit(cache=True, nogil=True)
+def _add_shifted(
+    total: Complex,
+    k: Array,
+    weights: Complex,
+    value: Array,
+    centre: Array,
+    along: Array,
+    across: Array,
+    turns: Complex,
+    shift_u: Array,
+    shift_v: Array,
+    table: Array,
+) -> None:
+    """total[c, i] += Σⱼ weights[c, j] Σₑ value J₁(q)/q exp(−i (kᵢ − κⱼ)·centre), q at kᵢ − κⱼ."""
+    spectrum = np.empty(turns.shape[1], dtype=np.complex128)
+    for i in range(len(k)):
+        ky, kx = k[i]
+        spectrum[:] = 0
+        for e in range(len(value)):
+            phase = value[e] * np.exp(-1j * (ky * centre[e, 0] + kx * centre[e, 1]))
+            u0, v0 = along[e, 0] * ky + along[e, 1] * kx, across[e, 0] * ky + across[e, 1] * kx
+            for j in range(len(spectrum)):
+                u, v = u0 - shift_u[e, j], v0 - shift_v[e, j]
+                spectrum[j] += _looked_up(np.sqrt(u * u + v * v), table) * (phase * turns[e, j])
+        for c in range(len(weights)):
+            for j in range(len(spectrum)):
+                total[c, i] += weights[c, j] * spectrum[j]

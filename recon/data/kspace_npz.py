@@ -17,7 +17,7 @@ from .cfl import measured
 from .hdf5 import SHORTENED, SMALL
 from .kspace import KSpace
 
-ARRAYS = ("mask", "trajectory", "noise", "maps", "calibration", "affine")
+ARRAYS = ("mask", "trajectory", "noise", "maps", "calibration", "affine", "whitening")
 WRITTEN = "about"
 
 
@@ -67,6 +67,7 @@ def read_kspace_npz(path: str | Path, ndim: int = 2) -> KSpace:
         field_of_view=_tuple(about.get("field_of_view")),
         recon_shape=_tuple(about.get("recon_shape")),
         affine=values["affine"].double().numpy() if "affine" in values else None,
+        whitening=values.get("whitening"),
         labels=tuple(about.get("labels", ())),
         attributes=about.get("attributes", {}),
         source=path,
@@ -147,7 +148,8 @@ def _value(path: Path, name: str, value: Any) -> Any:
     if value.dtype.kind not in "biufc":
         raise ValueError(f"{path}: {name}: expected numbers, got {value.dtype}")
     if name == "kspace" and value.dtype.kind == "c":
-        value = value.astype(np.complex64, copy=False)
+        with np.errstate(all="ignore"):
+            value = value.astype(np.complex64, copy=False)
     if value.dtype.kind in "fc" and not np.isfinite(value).all():
         raise ValueError(f"{path}: NaN or inf in {name}")
     return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("="), order="C"))

@@ -31,7 +31,7 @@ def mri_problem(
     mask : bool, ([frames,] [kz,] ky, kx) or broadcasting to it; None: everything was measured
     maps : (coils, [nz,] ny, nx); None for one coil, whose data may leave out the dimension of coils
     sigma : of the noise, E|n|² = σ²; None: `estimate_sigma`, from the edge of k-space
-    pixel_size : [mm], one number or one for every spatial axis
+    pixel_size : [mm], one number or one for every spatial axis; three say that one coil's data are a volume
 
     Raises ValueError for several coils without maps, k-space that is not complex, and an empty mask.
     """

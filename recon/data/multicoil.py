@@ -11,7 +11,7 @@ from operators import Fourier
 from operators.coils import combine
 
 from .ellipses import Ellipses
-from .kspace_ellipses import ellipse_kspace, half_step_kspace
+from .kspace_ellipses import half_step_kspace, modulated_kspace
 from .smooth_fields import SmoothField, pixel_centres
 
 
@@ -54,11 +54,9 @@ def multicoil_samples(
     shift = torch.exp(1j * (wave_y[:, None] * origin(shape[0]) + wave_x * origin(shape[1])))
     weights = (c * shift).flatten(-2)
     k = trajectory.detach().cpu().double()
-    total = torch.zeros(*weights.shape[:-1], *k.shape[:-1], dtype=torch.complex128)
-    for j, kappa_j in enumerate(kappa):
-        spectrum = ellipse_kspace(ellipses, k - kappa_j, shape, pixel_size)
-        total += weights[..., j].reshape(*weights.shape[:-1], *(1,) * spectrum.ndim) * spectrum
-    return total
+    fields_of = weights.reshape(-1, weights.shape[-1])
+    found = modulated_kspace(ellipses, k.reshape(-1, 2), kappa, fields_of, shape, pixel_size)
+    return found.reshape(*weights.shape[:-1], *k.shape[:-1])
 
 
 def multicoil_of_image(fine: Tensor, maps: Tensor, shape: tuple[int, int]) -> Tensor:

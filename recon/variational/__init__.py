@@ -8,6 +8,7 @@ from .base import Solution as Solution
 from .base import Variational as Variational
 from .combined import VariationalReconstruction as VariationalReconstruction
 from .generalised import TotalGeneralisedVariation as TotalGeneralisedVariation
+from .low_rank import LocallyLowRankReconstruction as LocallyLowRankReconstruction
 from .markov import PWLSQGGMRF as PWLSQGGMRF
 from .markov import PWLSFair as PWLSFair
 from .nonlocal_means import PWLSNonLocalMeans as PWLSNonLocalMeans

@@ -31,7 +31,8 @@ class TotalVariation(Variational):
     boundary   what lies beyond the far edge, as in `priors.TV`: "neumann", "periodic" or "zero"
     joint      modulus of complex images, or the TV of the real plus that of the imaginary part
     algorithm  "pdhg", with the gap; or "admm", for Gaussian likelihoods: fewer iterations, of five A*A each,
-               or two FFTs where these diagonalise all: `Sense` of one coil, boundary "periodic"
+               several times faster for many coils, as nothing is kept per coil; or of two FFTs where
+               these diagonalise all, for `Sense` of one coil and boundary "periodic"
     and the parameters of `Variational`
     """
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from operators import Gradient
+from operators.gradient import BOUNDARIES
 
 
 def test_differences_of_a_linear_image_are_its_slope_per_mm():
@@ -30,8 +31,9 @@ def test_against_torch_diff_in_three_dimensions():
 
 @pytest.mark.parametrize("shape", [(1,), (2,), (7,), (1, 1), (1, 6), (6, 5), (3, 4, 2)])
 @pytest.mark.parametrize("spacing", [1.0, 0.35])
-def test_norm_is_the_largest_singular_value(shape, spacing):
-    A = Gradient(shape, spacing)
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_norm_is_the_largest_singular_value(shape, spacing, boundary):
+    A = Gradient(shape, spacing, boundary)
     n = math.prod(shape)
     matrix = A(torch.eye(n, dtype=torch.float64).reshape(n, *shape)).reshape(n, -1)
     assert A.norm() == pytest.approx(float(torch.linalg.matrix_norm(matrix, 2)), rel=1e-12, abs=1e-15)
@@ -45,3 +47,14 @@ def test_the_well_known_bound():
 def test_bad_spacing(spacing):
     with pytest.raises(ValueError, match=r"Gradient spacing \[mm\]: expected a positive number"):
         Gradient((4, 4), spacing)
+
+
+@pytest.mark.parametrize(("boundary", "beyond"), [("periodic", 0), ("zero", None)])
+def test_what_lies_beyond_the_edge(boundary, beyond):
+    x = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.complex128)
+    expected = []
+    for d in (1, 2):
+        outside = torch.zeros_like(x.narrow(d, 0, 1)) if beyond is None else x.narrow(d, beyond, 1)
+        expected.append(torch.diff(x, dim=d, append=outside) / 1.5)
+    got = Gradient((4, 5), 1.5, boundary)(x)
+    torch.testing.assert_close(got, torch.stack(expected, 1), rtol=1e-14, atol=0)

@@ -4,12 +4,8 @@ import copy
 import importlib.util
 import math
 import multiprocessing
-import shutil
-import subprocess
 import threading
-import warnings
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -69,8 +65,10 @@ def test_equals_the_sum_written_out(backend, shape):
     assert distance(NonUniformFourier(shape, k, 1e-12, backend)(x), written_out(x, k)) < 2e-12
 
 
-@pytest.mark.parametrize("tolerance", [1e-1, 3e-2, 1e-2, 1e-3, 3e-4, 1e-5, 1e-6, 1e-8, 3e-9, 1e-10, 1e-12])
-@pytest.mark.parametrize("shape", [(64, 64), (33, 20), (12, 13, 14)])
+@pytest.mark.parametrize(
+    "tolerance", [0.1, 0.05, 0.03, 0.02, 1e-2, 3e-3, 1e-3, 3e-4, 1e-5, 1e-6, 1e-8, 3e-9, 1e-10, 1e-12]
+)
+@pytest.mark.parametrize("shape", [(64, 64), (33, 20), (9, 10), (12, 13, 14), (7, 8, 9)])
 def test_is_as_accurate_as_asked_for_and_the_adjoint_exact(finufft, tolerance, shape):
     k, x, y = points(1500, len(shape)), random(*shape), random(1500, seed=2)
     A, exact = NonUniformFourier(shape, k, tolerance), NonUniformFourier(shape, k, backend="direct")
@@ -218,6 +216,19 @@ def test_frames_have_a_normal_operator_each():
     torch.testing.assert_close(A.weighted_gram(w)(x), A.adjoint(w[:, None] * A(x)))
 
 
+def test_threads_change_nothing(finufft, monkeypatch):
+    from operators.backends import nufft_finufft
+
+    A, x = NonUniformFourier((64, 64), points(130_000, 2), 1e-9), random(3, 64, 64)
+    found = []
+    for threads in (1, 2, 8):
+        monkeypatch.setattr(nufft_finufft, "available", lambda n=threads: n)
+        y = A(x)
+        found.append((y, A(x[0]), A.adjoint(y), A.adjoint(y[0])))
+    for more in found[1:]:
+        assert all(distance(a, b) < 1e-13 for a, b in zip(more, found[0], strict=True))
+
+
 def test_many_threads_at_once(finufft):
     A = NonUniformFourier((32, 32), points(4000, 2), 1e-9)
     x = random(6, 32, 32)
@@ -241,9 +252,12 @@ def _in_child(A, x, queue):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_survives_a_fork(finufft):
+def test_survives_a_fork(finufft, monkeypatch):
+    from operators.backends import nufft_finufft
+
+    monkeypatch.setattr(nufft_finufft, "available", lambda: 2)
     A, x = NonUniformFourier((64, 64), points(200_000, 2), 1e-3), random(64, 64)
-    wanted = A(x)  # large enough for threads in the parent
+    wanted = A(x)  # large enough for FINUFFT's own threads in the parent
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     child = context.Process(target=_in_child, args=(A, x, queue))
@@ -317,80 +331,3 @@ def test_cuda_equals_the_exact_sum():
         assert distance(A(x.cuda()).cpu(), exact(x)) < 1e-8
         assert distance(A.adjoint(y.cuda()).cpu(), exact.adjoint(y)) < 1e-8
     check(A, device="cuda")
-
-
-# other libraries, on one problem: float32, radial, their own accuracy
-
-SHAPE, SPOKES = (24, 20), radial(9, 40)
-
-
-@pytest.fixture(scope="module")
-def ours():
-    A = NonUniformSense(SPOKES, random(2, *SHAPE), 1e-12, backend="direct")
-    x = random(*SHAPE, seed=5)
-    return A, x, A(x), A.adjoint(A(x))
-
-
-def test_agrees_with_sigpy(ours):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        sigpy = pytest.importorskip("sigpy")
-    A, x, y, back = ours
-    coord = SPOKES.numpy() * np.array(SHAPE) / (2 * math.pi)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        theirs = sigpy.nufft((A.maps * x).numpy(), coord, oversamp=2, width=6)
-        again = sigpy.nufft_adjoint(y.numpy(), coord, (2, *SHAPE), oversamp=2, width=6)
-    # 6e-6 is what its kernel of six points reaches; its image side is Σ_c conj(S_c) of the coil images
-    assert distance(torch.from_numpy(theirs), y) < 1e-5
-    assert distance((A.maps.conj() * torch.from_numpy(again)).sum(0), back) < 1e-5
-
-
-def test_agrees_with_mrpro(ours):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pytest.importorskip("mrpro")
-        from mrpro.data import KTrajectory, SpatialDimension
-        from mrpro.operators import NonUniformFastFourierOp
-
-        A, x, y, _ = ours
-        ky, kx = (SPOKES * torch.tensor(SHAPE) / (2 * math.pi)).unbind(-1)
-        matrix = SpatialDimension(1, *SHAPE)
-        path = KTrajectory(*(k[None, None, None].float() for k in (torch.zeros_like(ky), ky, kx)))
-        operator = NonUniformFastFourierOp(("y", "x"), matrix, matrix, path)
-        (theirs,) = operator((A.maps * x).to(torch.complex64)[None, :, None])
-    assert distance(theirs.reshape(y.shape).to(y.dtype), y) < 1e-5
-
-
-def test_agrees_with_bart(ours, tmp_path):
-    if not shutil.which("bart"):
-        pytest.skip("bart is not installed")
-    x = ours[1]
-    n = min(SHAPE)
-    spokes = 0.8 * SPOKES  # its gridding does not wrap around at the edge of k-space
-    square = NonUniformFourier((n, n), spokes, 1e-12, backend="direct")
-    image = x[:n, :n]
-    k = torch.stack([spokes[..., 1], spokes[..., 0], torch.zeros_like(spokes[..., 0])]) * n / (2 * math.pi)
-    _write_cfl(tmp_path / "k", k.permute(0, 2, 1))  # Fortran order: (3, readout, spokes)
-    _write_cfl(tmp_path / "x", image.T)  # (nx, ny)
-    subprocess.run(
-        ["bart", "nufft", "k", "x", "y"], cwd=tmp_path, check=True, capture_output=True, timeout=60
-    )
-    theirs = _read_cfl(tmp_path / "y").reshape(40, 9).T
-    wanted = square(image)
-    scale = torch.vdot(wanted.flatten(), theirs.flatten()) / wanted.norm() ** 2
-    # its grid and kernel scale by 1.0013, constant over k-space and images; beyond that single precision
-    assert abs(scale - 1) < 2e-3
-    assert distance(theirs / scale, wanted) < 2e-4
-
-
-def _write_cfl(path, array):
-    array = np.asarray(array, np.complex64)
-    path.with_suffix(".hdr").write_text("# Dimensions\n" + " ".join(map(str, array.shape)) + "\n")
-    path.with_suffix(".cfl").write_bytes(array.tobytes(order="F"))
-
-
-def _read_cfl(path):
-    sizes = [int(n) for n in path.with_suffix(".hdr").read_text().splitlines()[1].split()]
-    values = np.frombuffer(path.with_suffix(".cfl").read_bytes(), np.complex64)
-    return torch.from_numpy(values.reshape([n for n in sizes if n > 1], order="F").astype(complex))

@@ -34,7 +34,13 @@ def test_as_accurate_as_asked_for(tolerance):
     # the worst pixel too: a bound on every phase is a bound on the 1-norm
     bound = B.error * float(x.abs().sum()) / math.sqrt(x.numel())
     assert float((B(x) - exact).abs().max()) <= bound + 1e-12
-    # weights of some dozen for 1e-6 and less amplify the rounding of single precision
+
+
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-9])
+def test_the_adjoint_is_exact(tolerance):
+    A = NonUniformFourier((6, 5), K[:3], 1e-3, "direct")
+    B = OffResonance(A, field(6, 5), TIMES, tolerance=tolerance)
+    # weights of some hundred for 1e-9 amplify the rounding of single precision
     check(B, dtypes=(torch.float32, torch.float64) if tolerance > 1e-4 else (torch.float64,))
 
 

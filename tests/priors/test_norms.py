@@ -119,7 +119,7 @@ def test_lipschitz_constants():
         (lambda: Box(1.0, 0.0), "lower"),
         (lambda: Quadratic(weight=0.0), "weight"),
         (lambda: WaveletL1((8, 8), pixel_size=0.0), "pixel_size"),
-        (lambda: WaveletL1((7, 8)), "pad or crop"),
+        (lambda: WaveletL1((7,)), "ny, nx"),
         (lambda: 0.0 * L1(), "positive"),
         (lambda: -1 * L1(), "positive"),
         (lambda: L1() + L21(), "dimensions"),

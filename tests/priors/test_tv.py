@@ -2,6 +2,7 @@
 
 import math
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ import torch
 from priors import TV, HuberTV
 from priors.base import Composed
 
+SIZES = (0.7, 1.3, 0.4)
+
 MAKERS = {
-    "isotropic": lambda shape, weight: TV(shape, 0.7, True, weight),
-    "anisotropic": lambda shape, weight: TV(shape, 0.7, False, weight),
-    "huber": lambda shape, weight: HuberTV(shape, 0.7, 0.5, weight),
+    "isotropic": lambda shape, weight, **kind: TV(shape, SIZES[: len(shape)], True, weight, **kind),
+    "anisotropic": lambda shape, weight, **kind: TV(shape, SIZES[: len(shape)], False, weight, **kind),
+    "huber": lambda shape, weight, **kind: HuberTV(shape, SIZES[: len(shape)], 0.5, weight, **kind),
 }
 
 
@@ -29,13 +32,79 @@ def test_fused_dual_step_and_divergence_are_the_plain_ones(kind, shape, dtype, t
         x = torch.randn(*batch, *shape, generator=g, dtype=dtype)
         per_image = torch.rand(batch, generator=g, dtype=dtype) + 0.5
         for weight, sigma in ((0.8, 0.3), (per_image, 0.3), (0.8, per_image), (per_image, per_image)):
-            f = MAKERS[kind](shape, weight)
-            fused, plain = f.dual_step(p, x, sigma), Composed.dual_step(f, p, x, sigma)
-            assert fused.shape == p.shape and fused.dtype == dtype
-            torch.testing.assert_close(fused, plain, rtol=tolerance, atol=tolerance)
-        back = f.A.adjoint(p)
-        plain = super(type(f.A), f.A)._adjoint(p.reshape(-1, len(shape), *shape)).reshape(x.shape)
-        torch.testing.assert_close(back, plain, rtol=10 * tolerance, atol=10 * tolerance)
+            _same_steps(MAKERS[kind](shape, weight), p, x, sigma, tolerance)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 6), (7, 1), (17, 33), (150, 131), (4, 5, 6), (1, 7, 1)])
+@pytest.mark.parametrize("boundary", ["neumann", "periodic", "zero"])
+@pytest.mark.parametrize("joint", [True, False])
+def test_fused_steps_of_complex_images_and_other_boundaries(kind, shape, boundary, joint):
+    g = torch.Generator().manual_seed(0)
+    f = MAKERS[kind](shape, 0.8, boundary=boundary, joint=joint)
+    # complex128: sums of at most eight terms; complex64: the same in single precision
+    for dtype, tolerance in ((torch.complex64, 2e-6), (torch.complex128, 1e-13), (torch.float64, 1e-13)):
+        p = torch.randn(2, len(shape), *shape, generator=g, dtype=dtype)
+        x = torch.randn(2, *shape, generator=g, dtype=dtype)
+        _same_steps(f, p, x, torch.tensor([0.3, 0.9], dtype=p.real.dtype), tolerance)
+
+
+def _same_steps(f, p, x, sigma, tolerance):
+    fused, plain = f.dual_step(p, x, sigma), Composed.dual_step(f, p, x, sigma)
+    assert fused.shape == p.shape and fused.dtype == p.dtype
+    torch.testing.assert_close(fused, plain, rtol=tolerance, atol=tolerance)
+    back, n = f.A.adjoint(p), len(f.shape)
+    plain = super(type(f.A), f.A)._adjoint(p.reshape(-1, n, *f.shape)).reshape(x.shape)
+    torch.testing.assert_close(back, plain, rtol=10 * tolerance, atol=10 * tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_prox_is_the_same_with_and_without_kernels(dtype):
+    x = torch.randn(3, 12, 9, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    for kind in ({}, {"boundary": "zero"}, {"boundary": "periodic", "joint": False}):
+        f, options = TV((12, 9), (0.7, 1.1), **kind), {"iterations": 30, "tolerance": 0.0}
+        plain = f.prox(x.clone().requires_grad_(), 0.4, **options).detach()
+        # thirty steps of a map that does not expand, and restarts at the same places
+        torch.testing.assert_close(f.prox(x, 0.4, **options), plain, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(12, 9), (6, 5, 4)])
+def test_is_the_total_variation_of_sigpy(shape):
+    """Anisotropic, periodic, modulus: ‖D x‖₁ with its own D."""
+    sigpy = _quietly("sigpy")
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.complex128)
+    expected = np.abs(sigpy.linop.FiniteDifference(shape)(x.numpy())).sum()
+    assert float(TV(shape, isotropic=False, boundary="periodic")(x)) == pytest.approx(expected, rel=1e-13)
+
+
+def test_is_the_total_variation_of_mrpro():
+    """Anisotropic, zeros outside, real and imaginary part by themselves, as in its TV reconstruction."""
+    mrpro = _quietly("mrpro.operators")
+    x = torch.randn(12, 9, generator=torch.Generator().manual_seed(0), dtype=torch.complex128)
+    (slopes,) = mrpro.FiniteDifferenceOp(dim=(-2, -1), mode="forward")(x)
+    (expected,) = mrpro.functionals.L1NormViewAsReal()(slopes)
+    f = TV((12, 9), isotropic=False, boundary="zero", joint=False)
+    assert float(f(x)) == pytest.approx(float(expected.sum()), rel=1e-12)
+
+
+def test_is_the_total_variation_of_deepinv():
+    """Isotropic, Neumann, real and imaginary part as channels: the value and the denoised image."""
+    optim = _quietly("deepinv.optim")
+    models = _quietly("deepinv.models")
+    x = torch.randn(12, 9, generator=torch.Generator().manual_seed(0), dtype=torch.complex128)
+    channels = torch.view_as_real(x).movedim(-1, 0)[None]
+    f = TV((12, 9), joint=False)
+    assert float(f(x)) == pytest.approx(float(optim.TVPrior()(channels).sum()), rel=1e-12)
+    theirs = models.TVDenoiser(n_it_max=20000, crit=1e-9)(channels, ths=0.4)[0]
+    ours = torch.view_as_real(f.prox(x, 0.4, tolerance=1e-7)).movedim(-1, 0)
+    # it stops when an iteration changes the image by 1e-9, far from where it would end
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+
+
+def _quietly(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip(name)
 
 
 def test_dual_step_takes_views_and_lets_gradients_through():
@@ -109,6 +178,9 @@ def test_phase_of_a_complex_image_does_not_matter():
 def test_multiples_stay_fused():
     f = 3 * (2 * TV((4, 4), 0.5, isotropic=False))
     assert isinstance(f, TV) and f.weight == 6 and not f.isotropic
+    assert "isotropic=False, boundary='neumann', joint=True" in repr(f)
+    g = 2 * TV((4, 4), boundary="zero", joint=False)
+    assert (g.boundary, g.joint) == ("zero", False) and "boundary='zero', joint=False" in repr(g)
     assert isinstance(0.5 * HuberTV((4, 4)), HuberTV)
 
 
@@ -186,3 +258,21 @@ def test_tv_says_that_it_has_no_gradient():
 def test_pixel_size_is_a_length(make, pixel_size):
     with pytest.raises(ValueError, match="pixel_size"):
         make((4, 4), pixel_size)
+
+
+def test_a_periodic_image_has_the_same_tv_wherever_it_begins():
+    x = torch.randn(6, 5, dtype=torch.complex128)
+    f = TV((6, 5), 0.4, boundary="periodic")
+    assert float(f(x.roll((2, 3), (0, 1)))) == pytest.approx(float(f(x)), rel=1e-13)
+
+
+def test_zeros_outside_are_an_edge():
+    f = TV((6, 5), 0.5, boundary="zero", isotropic=False)
+    assert float(f(torch.ones(6, 5))) == pytest.approx((6 + 5) * 0.5)  # the far edges only
+    z = f.prox(torch.full((2, 6, 5), 3.0, dtype=torch.float64), 100.0, tolerance=1e-8)
+    assert float(z.abs().max()) < 1e-6  # without a mean to keep
+
+
+def test_unknown_boundary():
+    with pytest.raises(ValueError, match="boundary: expected one of 'neumann', 'periodic', 'zero'"):
+        TV((4, 4), boundary="mirror")

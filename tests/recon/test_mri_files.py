@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -224,6 +225,12 @@ def test_npz_keeps_everything(tmp_path):
     torch.testing.assert_close(again.references["rss"][1], scan.references["rss"][1], rtol=0, atol=0)
     assert again.field_of_view == (70, 90) and again.labels == scan.labels and again.attributes == {"TR": 3.0}
     assert again.recon_shape == (5, 5) and (again.affine == scan.affine).all()
+
+
+def test_npz_keeps_that_coils_are_white(tmp_path):
+    scan = replace(full_scan(), maps=None).prewhitened()
+    again = read_kspace(write_kspace(scan, tmp_path / "scan.npz"))
+    torch.testing.assert_close(again.whitening, scan.whitening, rtol=0, atol=0)
 
 
 def test_trajectories_in_npz(tmp_path):

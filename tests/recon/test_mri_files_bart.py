@@ -73,6 +73,24 @@ def test_their_phantom_is_our_kspace(tmp_path):
 
 
 @needs_bart
+def test_their_trajectory_is_ours(tmp_path):
+    """Their sum along spokes is ours times √n; their gridding has our scale, up to its own error."""
+    image = random(1, 1, 24, 20)
+    write_cfl(to_bart(image), tmp_path / "image")
+    bart(tmp_path, "traj", "-r", "-x", 20, "-y", 9, "trajectory")
+    bart(tmp_path, "nufft", "-s", "trajectory", "image", "kspace")
+    bart(tmp_path, "nufft", "trajectory", "image", "gridded")
+    options = {"trajectory": tmp_path / "trajectory", "shape": (24, 20)}
+    exact, gridded = (read_kspace(tmp_path / f"{name}.cfl", **options) for name in ("kspace", "gridded"))
+    ours = exact.problem(sigma=1.0).A(image[0, 0])
+    torch.testing.assert_close(exact[0] / 480**0.5, ours, rtol=0, atol=1e-4)  # float32, values about 1
+    # noise up to the edge of the image is what gridding does worst
+    assert float((gridded[0] - ours).norm() / ours.norm()) < 0.03
+    with pytest.raises(ValueError, match=r"expected \(3, samples, spokes\)"):
+        read_kspace(tmp_path / "kspace.cfl", trajectory=tmp_path / "image", shape=(24, 20))
+
+
+@needs_bart
 def test_they_read_what_we_write(tmp_path):
     """Their inverse FFT and sum of squares of our file."""
     y = random(1, 3, 6, 8)

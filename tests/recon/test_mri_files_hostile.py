@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import sys
 import zipfile
 
 import numpy as np
@@ -303,6 +304,15 @@ def test_other_files(tmp_path):
     refused("no such file", tmp_path / "absent.h5")
     with pytest.raises(ValueError, match=r"ends in \.h5"):
         write_kspace(KSpace(Y), tmp_path / "scan.txt")
+
+
+def test_without_h5py(tmp_path, monkeypatch):
+    path = write_kspace(KSpace(Y), tmp_path / "scan.h5")
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    for act in (lambda: read_kspace(path), lambda: write_kspace(KSpace(Y), tmp_path / "b.h5")):
+        with pytest.raises(ImportError, match=r"hybrid-recon\[mri\]"):
+            act()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["scan.h5"]
 
 
 def test_problems_that_are_none():

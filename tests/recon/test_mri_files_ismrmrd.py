@@ -1,6 +1,7 @@
 """ISMRMRD: files that the ismrmrd package itself wrote, sorted to where their readouts belong."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -121,6 +122,22 @@ def test_averages_and_their_noise(tmp_path):
     assert scan.attributes["averages"] == (2, 2)
     # a quarter of the bandwidth has a quarter of the variance, two averages half of that
     np.testing.assert_allclose(scan.noise, noise.data * math.sqrt(2 / 8 / 2), rtol=1e-6)
+
+
+def test_noise_of_another_file(tmp_path):
+    """Four times the dwell time has a quarter of the variance; a filter let 0.8 of the noise scan through."""
+    scan = random(COILS, 64, seed=2)
+    noise = acquisition(scan, constants.ACQ_IS_NOISE_MEASUREMENT, sample_time_us=2.0)
+    written(tmp_path / "noise.h5", [noise])
+    with ismrmrd.Dataset(str(tmp_path / "noise.h5"), "dataset", create_if_needed=False) as data:
+        field = "<relativeReceiverNoiseBandwidth>0.8</relativeReceiverNoiseBandwidth>"
+        text = data.read_xml_header().decode()
+        data.write_xml_header(text.replace("<receiverChannels>", field + "<receiverChannels>").encode())
+    path = written(tmp_path / "scan.h5", lines(random(COILS, NY, NX), sample_time_us=8.0))
+    found = read_ismrmrd(path, noise=tmp_path / "noise.h5").noise
+    np.testing.assert_allclose(found, scan * math.sqrt(2 / 8 / 0.8), rtol=1e-6)
+    with pytest.raises(ValueError, match=r"scan\.h5: no noise scan of 2 coils"):
+        read_ismrmrd(path, noise=path)
 
 
 def test_images_by_their_counters(tmp_path):
@@ -259,6 +276,21 @@ def test_lines_along_the_last_axis(tmp_path):
     with pytest.raises(ValueError, match=r"whole readouts.*npz"):
         write_kspace(KSpace(y, mask=torch.rand(NY, NX) < 0.5), tmp_path / "other.h5")
     assert not (tmp_path / "other.h5").exists() and len(list(tmp_path.iterdir())) == 1
+
+
+def test_mrpro_sees_the_same_images(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mrpro = pytest.importorskip("mrpro")
+        scan = scan_to_write()
+        full = KSpace(scan.kspace, field_of_view=scan.field_of_view, labels=scan.labels, affine=scan.affine)
+        path = write_kspace(full, tmp_path / "scan.h5")
+        data = mrpro.data.KData.from_file(path, mrpro.data.traj_calculators.KTrajectoryCartesian())
+        (images,) = mrpro.operators.FourierOp.from_kdata(data).H(data.data)
+    for k in range(3):
+        torch.testing.assert_close(
+            images[k].squeeze(), Fourier((NY, NX)).adjoint(full[k]), rtol=1e-4, atol=1e-5
+        )
 
 
 def test_they_read_what_we_write(tmp_path):

@@ -14,7 +14,7 @@ from priors import L1, TV, SquaredL2, WaveletL1
 from recon import CGSENSE, CentreScaled, Problem, TotalVariation, VariationalReconstruction, kspace_scale
 from recon.solvers import admm, cg, fista, gradient_descent, pdhg, run
 
-N = (16, 16)
+N = (16, 20)
 
 
 def coil_maps(coils, shape):
@@ -35,13 +35,13 @@ def phantom(shape):
     return torch.polar(body, 0.7 * y - 0.4 * x * y)
 
 
-def measured(shape, every=3, centre=4, sigma=1.0, coils=4):
-    """Every third line and the middle; noise of 0.05, under a noise model that says `sigma`."""
+def measured(shape, first=0, centre=4, sigma=1.0, coils=4):
+    """Every third line and the middle; noise of 0.07, under a noise model that says `sigma`."""
     mask = torch.zeros(shape[0], 1, dtype=torch.bool)
     middle = shape[0] // 2
-    mask[1::every], mask[middle - centre // 2 : middle + centre // 2] = True, True
+    mask[first::3], mask[middle - centre // 2 : middle + centre // 2] = True, True
     A = Sense(mask.expand(shape), coil_maps(coils, shape))
-    y = Gaussian(0.05, data_ndim=3, mask=A.sampled)(A(phantom(shape)), seed=0)
+    y = Gaussian(math.sqrt(2) * 0.05, data_ndim=3, mask=A.sampled)(A(phantom(shape)), seed=0)
     return Problem(A, y, Gaussian(sigma, data_ndim=3, mask=A.sampled))
 
 
@@ -87,14 +87,14 @@ def test_solvers_agree_on_sparsity(kind, case):
         return f(A(x)) + prior(x)
 
     found = {
-        "pdhg": run(pdhg([f @ A, prior], None, zero), 1000, 1e-8),
-        "admm": run(admm([f @ A, prior], None, zero, 3), 400, 1e-7),
+        "pdhg": run(pdhg([f @ A, prior], None, zero), 1600, 1e-9),
+        "admm": run(admm([f @ A, prior], None, zero, 3), 700, 1e-8),
     }
     if kind == "wavelet":
-        found["admm, whole"] = run(admm([prior], None, zero, 3, quadratic=f @ A), 400, 1e-7)
+        found["admm, whole"] = run(admm([prior], None, zero, 3, quadratic=f @ A), 700, 1e-8)
         found["fista"] = run(fista(f @ A, prior, 1.02 * A.norm() ** 2, zero), 1000, 1e-10)
     else:
-        found["TotalVariation"] = TotalVariation(0.05, 400, 1e-7, algorithm="admm")(case)
+        found["TotalVariation"] = TotalVariation(0.05, 700, 1e-8, algorithm="admm")(case)
     for name, x in found.items():
         torch.testing.assert_close(objective(x), objective(found["pdhg"]), rtol=1e-6, atol=0, msg=name)
         torch.testing.assert_close(x, found["pdhg"], rtol=0, atol=1e-5, msg=name)
@@ -137,12 +137,12 @@ def test_sigpy_finds_the_same_image(kind, case):
         if kind == "SenseRecon":
             ours, more = CGSENSE(0.03, 200, 1e-12), {"max_iter": 100}
         elif kind == "L1WaveletRecon":  # Haar on 2ⁿ points is the one that is orthonormal there too
-            prior = L1() @ Wavelet(N, "haar", 4)
+            case, prior = measured((16, 16), sigma=math.sqrt(2)), L1() @ Wavelet((16, 16), "haar", 4)
             ours, more = VariationalReconstruction(prior, 0.03, 1500, 1e-9), {"wave_name": "haar"}
             more["max_iter"] = 1000
         else:
             kind_of_tv = {"isotropic": False, "boundary": "periodic"}
-            ours, more = TotalVariation(0.03, 300, 1e-8, algorithm="admm", **kind_of_tv), {"max_iter": 2000}
+            ours, more = TotalVariation(0.03, 800, 1e-9, algorithm="admm", **kind_of_tv), {"max_iter": 2000}
         theirs = getattr(app, kind)(case.y.numpy(), case.A.maps.numpy(), **options, **more).run()
     # an anisotropic TV is nearly flat along some directions, where both creep
     atol = 1e-4 if kind == "TotalVariationRecon" else 1e-5
@@ -163,7 +163,7 @@ def bart(problem, folder, *options):
 
 @pytest.mark.skipif(shutil.which("bart") is None, reason="Debian's bart is not installed")
 def test_bart_finds_the_same_scale_and_images(tmp_path):
-    problem = measured((48, 40), centre=10)
+    problem = measured((48, 40), first=1, centre=10)
     A, d = problem.A, SquaredL2(target=problem.y, ndim=3)
     image, said = bart(problem, tmp_path, "-l2", "-r0.01", "-i300", "-S")
     told = float(said.split("Scaling: ")[1].split("(")[0].rstrip("! "))
@@ -181,4 +181,4 @@ def test_bart_finds_the_same_scale_and_images(tmp_path):
 
     # BART's ADMM stops by absolute tolerances of its own, near the minimum but not at it
     assert objective(ours) <= objective(image) <= 1.01 * objective(ours)
-    assert (image - ours).norm() < 0.02 * ours.norm()
+    assert (image - ours).norm() < 0.03 * ours.norm()
