@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from operators import LinearOperator, acceleration
+from operators import LinearOperator, Sense, acceleration
 
 from ..data.brains import FIELD, random_brain
 from ..data.ellipses import Ellipses
@@ -35,7 +35,7 @@ CRIME = (
     "for raw data"
 )
 
-Sampling = Callable[[tuple[int, int]], dict[str, Tensor]]
+Sampling = Callable[[tuple[int, int]], dict[Literal["mask", "trajectory"], Tensor]]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,15 @@ def mri_task(
         return shrunk(random_brain(seed), source.shrink)
 
     scanner = MRScans(
-        source.grid, source.pixel_size, **where, coils=COILS, snr=SNR, phase=PHASE, objects=brain, name=name
+        source.grid,
+        source.pixel_size,
+        where.get("mask"),
+        where.get("trajectory"),
+        COILS,
+        SNR,
+        PHASE,
+        objects=brain,
+        name=name,
     )
 
     def training(kind: str) -> Any:
@@ -115,8 +123,9 @@ def mri_task(
     )
 
 
-def lines(mask: Tensor, centre: float) -> str:
-    """What a mask of lines samples."""
+def lines(A: LinearOperator, centre: float) -> str:
+    """What the mask of lines of a `Sense` samples."""
+    mask = cast(Sense, A).mask
     count, all_ = int(mask.sum()), mask.numel()
     return (
         f"{count} of {all_} lines, acceleration {acceleration(mask):.3f}; the middle {centre:.0%} are "

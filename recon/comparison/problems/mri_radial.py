@@ -1,6 +1,7 @@
 """Golden-angle spokes through k-space, non-Cartesian: eight coils, the images of `mri-4x`.
 
 Total variation by ADMM: spokes crowd in the middle, A*A is stiff, and 150 steps of PDHG stop 1.7 dB short.
+"zero-filled" is gridding here, with the samples weighted by their Voronoi cells.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def task(data: Path | None = None) -> Task:
         f"MRI, 8 coils, {SPOKES} golden-angle spokes",
         lambda grid: {"trajectory": radial(SPOKES, 2 * max(grid), "golden")},
         _says,
-        ("gridding", "cg-sense", "wavelet-l1", "total-variation-admm"),
+        ("zero-filled", "cg-sense", "wavelet-l1", "total-variation-admm"),
         data,
     )
 
