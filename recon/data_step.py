@@ -61,6 +61,7 @@ class DataProx(Functional):
         b = self.back + r * v
         if self.coil is not None:
             F = Fourier(self.coil.in_shape, self.coil.ndim)
+            assert self.alone is not None
             power = self.coil.mask.to(v.real).square()
             return F.adjoint(F(b) / (self.alone * power + r))
         return run(cg(lambda z: self._bend(z) + r * z, b, x, self.ndim), self.iterations, self.tolerance)

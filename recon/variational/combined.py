@@ -128,7 +128,7 @@ class CommonProx(Functional):
 
     def prox(self, x: Tensor, step: Step) -> Tensor:
         near = SquaredL2(x, ndim=self.ndim) @ Identity(tuple(x.shape[x.ndim - self.ndim :]))
-        scaled = [step * term for term in self.terms]  # type: ignore[operator]
+        scaled: list[Functional] = [step * term for term in self.terms]  # type: ignore[operator,misc]
         return run(pdhg([near, *scaled], self.g, x), self.iterations, self.tolerance)
 
 
