@@ -86,7 +86,8 @@ class Profiles(nn.Module):
                 f"{count}, {knots}, {reach}, {rho}"
             )
         self.intervals, self.reach, self.rho = knots // 2, float(reach), float(rho)
-        centre = torch.linspace(3.0, -3.0, self.intervals)  # steep at 0, flat far out: the shape of a Huber norm
+        # steep at 0, flat far out: the shape of a Huber norm
+        centre = torch.linspace(3.0, -3.0, self.intervals)
         self.logits = nn.Parameter(centre.repeat(count, 1))
         self.log_beta = nn.Parameter(torch.zeros(()))
         self.log_width = nn.Parameter(torch.zeros(count))

@@ -121,6 +121,7 @@ def _check_size(path: Path, image: Any) -> None:
 
 
 def import_nibabel() -> Any:
+    """nibabel, or an ImportError that says how to get it."""
     try:
         import nibabel
     except ImportError as error:

@@ -29,8 +29,8 @@ class VariationalReconstruction(Variational):
     priors  a functional or several, of images of A.in_shape, each with its own factor; a sum is taken apart
     degree  p with Eᵢ(c x) = |c|^p Eᵢ(x) for every i, for `CentreScaled`; None: it has none
     solver  "pdhg", where every Eᵢ has a prox or is an f @ A that has; "nmapg", where some have only
-            a gradient (networks): these and d go by gradients with backtracking, the others by their common prox, from
-            an inner `pdhg`; None: as said
+            a gradient (networks): these and d go by gradients with backtracking, the others by their common
+            prox, from an inner `pdhg`; None: as said
     and the parameters of `Variational`
     """
 
