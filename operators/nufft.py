@@ -124,7 +124,10 @@ class NonUniformFourier(LinearOperator):
         if (name == "cufinufft") != x.is_cuda or x.device.type not in ("cpu", "cuda"):
             raise ValueError(f"{self!r}: {name} cannot take a tensor on {x.device}, use backend='auto'")
         if not _installed(name):
-            raise ImportError(f"{self!r} needs {name}: pip install 'hybrid-recon[mri]', or backend='direct'")
+            extra = "mri-cuda" if name == "cufinufft" else "mri"
+            raise ImportError(
+                f"{self!r} needs {name}: pip install 'hybrid-recon[{extra}]', or backend='direct'"
+            )
         if self._plans_of != self._stamp():
             self._plans.clear()
             self._plans_of = self._stamp()

@@ -7,7 +7,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from operators import Fourier, LinearOperator, NonUniformFourier, NonUniformSense, Sense
+from operators import (
+    Fourier,
+    LinearOperator,
+    NonUniformFourier,
+    NonUniformSense,
+    Sense,
+    root_sum_of_squares,
+)
 from operators.density import density_compensated_adjoint, pipe_menon, voronoi
 
 from .base import Reconstructor
@@ -72,10 +79,11 @@ class ZeroFilled(Reconstructor):
 
 
 class RootSumOfSquares(Reconstructor):
-    """|x| = (Σ_c |F*y_c|²)^½, the magnitude of all coils together; needs no maps.
+    """|x| = (Σ_c |F*y_c|²)^½ / (Σ_c |S_c|²)^½, the magnitude of all coils together.
 
-    Roemer et al., Magn. Reson. Med. 16 (1990). Equal to |x| where Σ_c |S_c|² = 1 and all of k-space was
-    measured; noise makes it positive on air. Real. For `Sense` problems.
+    Roemer et al., Magn. Reson. Med. 16 (1990). Equal to |x| where all of k-space was measured; noise makes it
+    positive on air. The division is 1 for normalised maps, and keeps the units of x for those of whitened
+    coils; where no coil sees anything it is by the mean elsewhere. Real. For `Sense` problems.
     """
 
     @torch.no_grad()
@@ -84,7 +92,11 @@ class RootSumOfSquares(Reconstructor):
         if not isinstance(A, Sense):
             raise ValueError(f"RootSumOfSquares: expected a Sense problem, k-space on a grid, got {A!r}")
         images = Fourier(A.out_shape, A.ndim).adjoint(y).abs()
-        return images if A.maps is None else images.square().sum(-A.ndim - 1).sqrt()
+        if A.maps is None:
+            return images
+        size = root_sum_of_squares(A.maps.detach(), A.ndim)
+        size = torch.where(size > 0, size, size[size > 0].mean())
+        return root_sum_of_squares(images, A.ndim) / size.to(images)
 
 
 class CGSENSE(Tikhonov):

@@ -64,6 +64,7 @@ class Run:
     def __init__(self, source: Path, out: Path, settings: dict[str, Any]):
         from ..comparison.files import check_writable
         from ..data.kspace_scans import is_kspace, open_kspace
+        from ..data.nifti import import_nibabel
         from ..data.scans import open_scans
 
         for name, unit in (("pixel_size", "mm"), ("spacing", "mm"), ("mu_water", "1/mm")):
@@ -76,6 +77,8 @@ class Run:
         mri = is_kspace(source)
         settings["method"] = settings["method"] or ("cg-sense" if mri else "fbp")
         settings["kind"] = settings["kind"] or ("nifti" if mri else "dicom")
+        if settings["kind"] == "nifti":
+            import_nibabel()  # now, not after hours
         self.method = build(settings["method"], self.params, settings["weights"])
         if mri:
             self._check_kspace()

@@ -17,7 +17,7 @@ from .scans import Scan
 
 def is_kspace(path: Path) -> bool:
     """Whether a file is k-space rather than projections: by its ending, of .npz by what it holds."""
-    if path.suffix in (*HDF5, ".cfl", ".hdr"):
+    if path.suffix in (*HDF5, ".cfl", ".hdr", ".npy"):
         return True
     if path.suffix != ".npz" or not path.is_file() or not zipfile.is_zipfile(path):
         return False

@@ -29,7 +29,7 @@ def read_nifti(path: str | Path, complex_values: bool = False) -> Volume:
     Raises ValueError, naming the file, where it is damaged or truncated, claims more than it can hold, or has
     not three dimensions, no usable affine, or NaN.
     """
-    nib = _nibabel()
+    nib = import_nibabel()
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file")
@@ -62,7 +62,7 @@ def write_nifti(volume: Volume, path: str | Path, dtype: str = "float32") -> Pat
     path : .nii or .nii.gz; it appears whole or not at all
     dtype : "float32", "int16" for rounded values, or "complex64", for complex volumes the only one
     """
-    nib = _nibabel()
+    nib = import_nibabel()
     path = Path(path)
     if not isinstance(volume, Volume):
         raise ValueError(
@@ -120,7 +120,7 @@ def _check_size(path: Path, image: Any) -> None:
         raise ValueError(f"{path}: truncated; its header claims {need} bytes, the file can hold {most}")
 
 
-def _nibabel() -> Any:
+def import_nibabel() -> Any:
     try:
         import nibabel
     except ImportError as error:

@@ -1,6 +1,7 @@
 """`recon reconstruct` of k-space: coil maps from the data, magnitudes in NIfTI, in their place."""
 
 import math
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -98,6 +99,23 @@ def test_slices_without_a_place_keep_their_distance(tmp_path, scan):
     done = reconstruct(write_kspace(scan, tmp_path / "scan.h5"), tmp_path / "out", "--method", "zero-filled")
     assert done.exit_code == 0, done.output
     assert read_nifti(tmp_path / "out" / "scan.nii.gz").spacing[0] == 3.5
+
+
+def test_k_space_alone(tmp_path, scan):
+    """NumPy's .npy, of one coil."""
+    np.save(tmp_path / "scan.npy", Fourier((N, N))(TRUTH.to(torch.complex64)).numpy()[:, None])
+    done = reconstruct(tmp_path / "scan.npy", tmp_path / "out", "--method", "zero-filled")
+    assert done.exit_code == 0, done.output
+    image = read_nifti(tmp_path / "out" / "scan.nii.gz").hu
+    assert float((image - TRUTH).abs().max()) < 1e-5  # complex64
+
+
+def test_without_nibabel_it_ends_before_it_begins(tmp_path, scan, monkeypatch):
+    source = write_kspace(scan, tmp_path / "scan.npz")
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+    done = reconstruct(source, tmp_path / "out")
+    assert done.exit_code != 0 and "hybrid-recon[formats]" in done.output
+    assert not (tmp_path / "out").exists()
 
 
 def test_wrong_use(tmp_path, scan):

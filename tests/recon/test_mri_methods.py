@@ -147,6 +147,20 @@ def test_root_sum_of_squares_of_frames_and_volumes():
         torch.testing.assert_close(ZeroFilled()(problem), x)
 
 
+def test_root_sum_of_squares_keeps_the_units_of_whitened_coils():
+    """Whitening divides data and maps by the noise; the image, air included, stays in the units of x."""
+    x, received = ball(SHAPE), maps(3, SHAPE)
+    received[:, 0] = 0  # no coil sees the first row
+    white = received * torch.tensor([30.0, 10.0, 20.0]).reshape(3, 1, 1)
+    A = Sense(torch.ones(SHAPE, dtype=torch.bool), white)
+    found = RootSumOfSquares()(Problem(A, A(x), Gaussian(1.0, data_ndim=3)))
+    torch.testing.assert_close(found[1:], x.abs()[1:])
+    drawn = Gaussian(1.0, data_ndim=3)(torch.zeros_like(A(x)), seed=0)
+    air = RootSumOfSquares()(Problem(A, drawn, Gaussian(1.0, data_ndim=3)))
+    # of one size in both; 20 pixels with three coils each: 7 % of spread, and the maps are not constant
+    assert 0.6 < float(air[0].mean() / air[1:].mean()) < 1.6
+
+
 def test_root_sum_of_squares_needs_a_grid():
     A = Fourier((8, 6))
     with pytest.raises(ValueError, match="Sense"):
