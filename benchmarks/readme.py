@@ -2,6 +2,7 @@
 
     python benchmarks/readme.py                   # rewrite README.md
     python benchmarks/readme.py --demo results    # take the table of a `make demo` first
+    python benchmarks/readme.py --mri results     # take the tables of `recon compare --problem mri-4x …`
     python benchmarks/readme.py --check           # exit 1 if it is out of date
 
 A marker pair `<!-- begin NAME -->` … `<!-- end NAME -->` takes benchmarks/results/NAME.md; `<!-- begin NAME
@@ -38,9 +39,11 @@ def main() -> None:
     )
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--demo", type=Path, help="results folder of `make demo`")
+    parser.add_argument("--mri", type=Path, help="results folder of the problems mri-4x, mri-8x, mri-radial")
     options = parser.parse_args()
-    if options.demo:
-        (RESULTS / "demo.md").write_text((options.demo / "summary.md").read_text())
+    for name, folder in (("demo", options.demo), ("mri", options.mri)):
+        if folder:
+            (RESULTS / f"{name}.md").write_text((folder / "summary.md").read_text())
     readme = ROOT / "README.md"
     old = readme.read_text()
     new = filled(old)

@@ -43,8 +43,8 @@ PUBLISHED = {
     "radial 30 %": (28.997, 39.961),
     "radial 40 %": (31.699, 42.903),
 }
-WEIGHTS = tuple(10**p for p in (-4.5, -4.0, -3.5, -3.0, -2.5, -2.0))
-TUNED_ON, AT_ONCE = 4, 10
+WEIGHTS = tuple(10**p for p in (-4.0, -3.5, -3.0, -2.5, -2.0))
+TUNED_ON, AT_ONCE = 3, 4
 
 
 def images(folder: Path) -> Tensor:
@@ -70,12 +70,17 @@ def score(image: Tensor, truth: Tensor) -> Tensor:
     return psnr(image.abs().clamp(0, 1), truth, data_range=1.0)
 
 
+def solver(weight: float, iterations: int) -> TotalVariation:
+    """Periodic edges, where each step of ADMM is two FFTs; the brain does not touch the border."""
+    return TotalVariation(weight, iterations, 5e-3, algorithm="admm", boundary="periodic")
+
+
 def total_variation(mask: Tensor, train: Tensor, test: Tensor, iterations: int) -> tuple[float, Tensor]:
     """λ that is best on the training slices, and the scores of the others."""
     tuning = problem(train, mask)
-    scores = {w: float(score(TotalVariation(w, iterations, 1e-4)(tuning), train).mean()) for w in WEIGHTS}
+    scores = {w: float(score(solver(w, iterations)(tuning), train).mean()) for w in WEIGHTS}
     best = max(scores, key=lambda w: scores[w])
-    parts = [score(TotalVariation(best, iterations, 1e-4)(problem(x, mask)), x) for x in test.split(AT_ONCE)]
+    parts = [score(solver(best, iterations)(problem(x, mask)), x) for x in test.split(AT_ONCE)]
     return best, torch.cat(parts)
 
 
@@ -108,7 +113,7 @@ def written(rows: list[dict]) -> str:
         return "–" if value is None else f"{value:.3f}"
 
     lines = [
-        f"PSNR [dB] of {rows[0]['n']} validation slices. Total variation to a residual of 1e-4 or the cap of",
+        f"PSNR [dB] of {rows[0]['n']} validation slices. Total variation to a residual of 5e-3 or the cap of",
         f"iterations, λ tuned on {TUNED_ON} training slices; RefineGAN and the other column as published.",
         "",
         "| mask | sampled | zero-filled | published | TV | RefineGAN, published |",
@@ -134,7 +139,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, help="folder `data` of a checkout of tmquan/RefineGAN")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--iterations", type=int, default=500)
+    parser.add_argument("--iterations", type=int, default=60)
     options = parser.parse_args()
     if options.data is None:
         head = example_head()

@@ -123,7 +123,7 @@ def calibration_data(
             for b, m in zip(box, middles, strict=True)
         )
     else:
-        box = centre(calibration, sampled.shape)
+        box = centre(calibration, sampled.shape, sampled)
     missing = int((~sampled[box]).sum())
     if missing:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -240,10 +241,23 @@ def sides(calibration: int | Sequence[int], shape: Sequence[int]) -> tuple[int, 
     return found
 
 
-def centre(calibration: int | Sequence[int], shape: Sequence[int]) -> tuple[slice, ...]:
-    """The middle of the grid, `calibration` wide."""
-    starts = [n // 2 - c // 2 for n, c in zip(shape, sides(calibration, shape), strict=True)]
-    return tuple(slice(s, s + c) for s, c in zip(starts, sides(calibration, shape), strict=True))
+def centre(
+    calibration: int | Sequence[int], shape: Sequence[int], sampled: Tensor | None = None
+) -> tuple[slice, ...]:
+    """The middle of the grid, `calibration` wide; with `sampled` (*shape), where that was measured.
+
+    An even width has no middle on an odd side: there one more point lies before DC, as BART and sigpy crop,
+    or, where only that was sampled, one more behind it, as fastMRI's masks and ours have it.
+    """
+    wide = sides(calibration, shape)
+    low = [n // 2 - c // 2 for n, c in zip(shape, wide, strict=True)]
+    high = [(n - c + 1) // 2 for n, c in zip(shape, wide, strict=True)]
+    boxes = [
+        tuple(slice(s, s + c) for s, c in zip(starts, wide, strict=True))
+        for starts in itertools.product(*({a, b} for a, b in zip(low, high, strict=True)))
+    ]
+    boxes.sort(key=lambda box: [b.start for b in box])
+    return next((b for b in boxes if sampled is not None and bool(sampled[b].all())), boxes[0])
 
 
 def sampled_centre(sampled: Tensor) -> tuple[slice, ...]:

@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from .norms import HuberL21 as HuberL21
     from .norms import Parts as Parts
     from .norms import SquaredL2 as SquaredL2
+    from .patches import PatchDenoiser as PatchDenoiser
     from .prior_image import PriorImageTV as PriorImageTV
     from .prior_image import Shifted as Shifted
+    from .projection import LearnedProjection as LearnedProjection
     from .quadratic import Quadratic as Quadratic
     from .red import RegularisationByDenoising as RegularisationByDenoising
     from .ridge import ConvexRidge as ConvexRidge
@@ -64,6 +66,7 @@ _EXPORTS = {
     "L1": "norms",
     "L2": "norms",
     "L21": "norms",
+    "LearnedProjection": "projection",
     "LocallyLowRank": "low_rank",
     "MarkovRandomField": "markov",
     "NetworkDenoiser": "denoiser",
@@ -71,6 +74,7 @@ _EXPORTS = {
     "NonLocalQuadratic": "nonlocal_means",
     "NonNegative": "sets",
     "Parts": "norms",
+    "PatchDenoiser": "patches",
     "PatchDictionary": "dictionary",
     "PriorImageTV": "prior_image",
     "ProximalDenoiser": "denoiser",

@@ -260,6 +260,8 @@ class VariationalDenoiser(Denoiser):
             )
         power = sigma.square()
         step = spread(1 / (1 + power * slope), self.ndim)
+        if torch.is_grad_enabled() and any(p.requires_grad for p in self.f.parameters()):
+            x = x if x.requires_grad else x.detach().requires_grad_()  # so that ∇f keeps its graph
         z, ahead, t = x, x, 1.0
         for _ in range(self.steps):
             old = z

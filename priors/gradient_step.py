@@ -38,8 +38,8 @@ class GradientStepDenoiser(NetworkDenoiser):
         return 0.5 * squared_norm(x - clean, self.ndim)
 
     def _slope(self, x: Tensor, sigma: Tensor) -> Tensor:
+        graph = torch.is_grad_enabled() and (x.requires_grad or self._learns())
         with torch.enable_grad():
-            graph = x.requires_grad or (self.training and torch.is_grad_enabled() and self._learns())
             z = x if x.requires_grad else x.detach().requires_grad_()
             return torch.autograd.grad(self.value(z, sigma).sum(), z, create_graph=graph)[0]
 

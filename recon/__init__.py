@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from .emission import OSEM as OSEM
     from .emission import EmissionFBP as EmissionFBP
     from .grappa import GRAPPA as GRAPPA
-    from .gridding import Gridding as Gridding
     from .iterative import CGLS as CGLS
     from .iterative import LSQR as LSQR
     from .iterative import OSSART as OSSART
@@ -107,7 +106,6 @@ _EXPORTS = {
     "FDK": "direct",
     "GRAPPA": "grappa",
     "GradientStepPlugAndPlay": "plug_and_play",
-    "Gridding": "gridding",
     "HuberTotalVariation": "variational",
     "ISTANet": "unrolled.ista",
     "ItNet": "unrolled.itnet",

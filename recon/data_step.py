@@ -26,17 +26,20 @@ class DataProx(Functional):
     whose samples weigh the same, in closed form by two Fourier transforms.
 
     d           a Gaussian likelihood of problem
-    iterations  of CG at most, and its relative residual, `tolerance`
+    iterations  of CG at most
+    tolerance   its relative residual; None: near rounding, for what is left of it adds up over a splitting
     """
 
-    def __init__(self, problem: Problem, d: Functional, iterations: int = 10, tolerance: float = 1e-6):
+    def __init__(self, problem: Problem, d: Functional, iterations: int = 10, tolerance: float | None = None):
         super().__init__()
         if not is_gaussian(d):
             raise ValueError(
                 f"data step: expected a Gaussian likelihood, 'unweighted' or 'weighted', got {d!r}"
             )
         self.q = quadratic(d, problem)
-        self.ndim, self.iterations, self.tolerance = len(problem.A.in_shape), iterations, tolerance
+        self.ndim, self.iterations = len(problem.A.in_shape), iterations
+        double = problem.linear.real.dtype == torch.float64
+        self.tolerance = (1e-11 if double else 1e-6) if tolerance is None else tolerance
         f, A = cast(SquaredL2, self.q.f), problem.A
         self.alone = one_weight(f, len(A.out_shape), self.ndim)
         self.gram: LinearOperator | None = None if self.alone is None else A.gram
@@ -58,6 +61,7 @@ class DataProx(Functional):
         b = self.back + r * v
         if self.coil is not None:
             F = Fourier(self.coil.in_shape, self.coil.ndim)
+            assert self.alone is not None
             power = self.coil.mask.to(v.real).square()
             return F.adjoint(F(b) / (self.alone * power + r))
         return run(cg(lambda z: self._bend(z) + r * z, b, x, self.ndim), self.iterations, self.tolerance)

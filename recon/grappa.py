@@ -113,7 +113,7 @@ def fill(
     box = sampled_centre(sampled)
     cell = _cell(sampled, box)
     if calibration is not None:
-        box = centre(calibration, shape)
+        box = centre(calibration, shape, sampled)
         if not bool(sampled[box].all()):
             raise ValueError(f"GRAPPA calibration: the centre {calibration} is not fully sampled; use None")
     reach = [math.ceil((kernel[0] if p == 1 else kernel[1]) * p / 2) - 1 for p in cell.shape]

@@ -78,6 +78,8 @@ class SinogramDenoisedFBP(FBP):
     def denoised(self, problem: Problem) -> Tensor:
         """The line integrals, (*batch, views, bins)."""
         noise, y = problem.noise, problem.y
+        if y.is_complex():
+            raise ValueError(f"SinogramDenoisedFBP problem: expected X-ray projections, got {problem.A!r}")
         if self.domain == "log":
             trusted = (problem.variance <= 1).to(y)
             return self._smooth(problem.linear, problem.variance, trusted, len(problem.A.out_shape))

@@ -68,12 +68,12 @@ class Convolutions(nn.Sequential):
             if k < layers - 1:
                 stack += [*norms(norm, hidden), _activation(activation, hidden)]
         super().__init__(*stack)
-        for layer in stack:
-            if isinstance(layer, nn.Conv2d):
-                nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        convolutions = [layer for layer in stack if isinstance(layer, nn.Conv2d)]
+        for layer in convolutions:
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         with torch.no_grad():
-            self[-1].weight.mul_(last)
+            convolutions[-1].weight.mul_(last)
 
 
 def _activation(name: str, channels: int) -> nn.Module:

@@ -11,8 +11,9 @@ class InputConvexNetwork(nn.Module):
     """Ψ(x) = mean of h_L,  h₁ = φ(V₁x + b₁),  h_{l+1} = φ(|W_l| h_l + V_{l+1} x + b_{l+1}): convex in x.
 
     Amos, Xu, Kolter, ICML 2017; as a regulariser Mukherjee et al., arXiv 2008.02839: 10 layers of 48
-    channels, 5×5, φ a leaky ReLU of slope 0.2. φ is convex and rising and |W| ≥ 0 whatever is learned, so Ψ is convex.
-    Convolutions are extended by zeros; the mean is over channels and, by √pixels, over space.
+    channels, 5×5, φ a leaky ReLU of slope 0.2. φ is convex and rising and |W| ≥ 0 whatever is
+    learned, so Ψ is convex. Convolutions are extended by zeros; the mean is over channels and, by √pixels,
+    over space.
 
     layers, width, kernel  of the convolutions
     smooth   φ(h) = 0.2 h + 0.8 s·log(1 + exp(h/s)), rounded over s; 0 for the leaky ReLU itself

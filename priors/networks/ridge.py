@@ -85,8 +85,9 @@ class Profiles(nn.Module):
                 "Profiles: expected count ≥ 1, an odd number of at least 3 knots, reach > 0 and rho ≥ 0, got "
                 f"{count}, {knots}, {reach}, {rho}"
             )
-        self.half, self.reach, self.rho = knots // 2, float(reach), float(rho)
-        centre = torch.linspace(3.0, -3.0, self.half)  # steep at 0, flat far out: the shape of a Huber norm
+        self.intervals, self.reach, self.rho = knots // 2, float(reach), float(rho)
+        # steep at 0, flat far out: the shape of a Huber norm
+        centre = torch.linspace(3.0, -3.0, self.intervals)
         self.logits = nn.Parameter(centre.repeat(count, 1))
         self.log_beta = nn.Parameter(torch.zeros(()))
         self.log_width = nn.Parameter(torch.zeros(count))
@@ -96,11 +97,11 @@ class Profiles(nn.Module):
         return self.log_beta.exp()
 
     def slopes(self) -> Tensor:
-        """ψᵢ'' of the interval from knot to knot, |t| rising, (count, half); in [−ρ, β]."""
+        """ψᵢ'' of the interval from knot to knot, |t| rising, (count, intervals); in [−ρ, β]."""
         return -self.rho + (self.beta + self.rho) * torch.sigmoid(self.logits)
 
     def forward(self, t: Tensor) -> Tensor:
-        step = self.reach / self.half
+        step = self.reach / self.intervals
         s = self.slopes()
         zero = s.new_zeros(len(s), 1)
         first = torch.cat([zero, s.cumsum(1)], 1) * step  # ψ' at the knots
@@ -110,7 +111,7 @@ class Profiles(nn.Module):
         shape = (-1,) + (1,) * (t.ndim - 2)
         alpha = self.log_width.exp().reshape(shape)
         u = (alpha * t).abs()
-        knot = (u.detach() / step).floor().clamp(max=self.half).long()
+        knot = (u.detach() / step).floor().clamp(max=self.intervals).long()
         index = (torch.arange(len(s), device=t.device).reshape(shape).expand_as(knot), knot)
         d = u - knot * step
         return (value[index] + first[index] * d + 0.5 * s[index] * d.square()) / alpha.square()

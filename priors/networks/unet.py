@@ -97,11 +97,15 @@ def _single(inside: int, outside: int, norm: Norm, stride: int) -> list[nn.Modul
     return [convolution, *norms(norm, outside), nn.LeakyReLU(0.2)]
 
 
-def batch_norm(channels: int) -> nn.BatchNorm2d:
+class BatchNorm(nn.BatchNorm2d):
     """Batch normalisation that keeps no integer: weights on disk are floating-point numbers."""
-    layer = nn.BatchNorm2d(channels)
-    layer.num_batches_tracked = None
-    return layer
+
+    # torch's own would ask for the integer
+    _load_from_state_dict = nn.Module._load_from_state_dict
+
+    def __init__(self, channels: int):
+        super().__init__(channels)
+        self.num_batches_tracked = None
 
 
 def norms(norm: Norm, channels: int) -> list[nn.Module]:
@@ -114,5 +118,7 @@ def norms(norm: Norm, channels: int) -> list[nn.Module]:
         case "instance":
             return [nn.InstanceNorm2d(channels, affine=True)]
         case "batch":
-            return [batch_norm(channels)]
-    raise ValueError(f"norm: expected 'none', 'group', 'instance' or 'batch', got {norm!r}")
+            return [BatchNorm(channels)]
+    raise ValueError(
+        f"UNet or Convolutions norm: expected 'none', 'group', 'instance' or 'batch', got {norm!r}"
+    )

@@ -23,7 +23,8 @@ EXTRAS = {
     "tifffile": ("formats", "TIFF stacks"),
     "spekpy": ("physics", "spectra of X-ray tubes"),
     "xraydb": ("physics", "attenuation of materials"),
-    "h5py": ("mri", "HDF5 files"),
+    "h5py": ("mri", "fastMRI and ISMRMRD files"),
+    "finufft": ("mri", "fast non-uniform Fourier transforms"),
 }
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("--method", help="As `recon list` names them. Default: fbp, of k-space cgsense.")
+@click.option("--method", help="As `recon list` names them. Default: fbp, of k-space cg-sense.")
 @click.option("--param", "params", multiple=True, metavar="KEY=VALUE", help="Of the method; may be repeated.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the images.")
 @click.option(
@@ -74,7 +74,7 @@ class Run:
         self.out, self.settings = out, settings
         self.params = parameters(settings["params"])
         mri = is_kspace(source)
-        settings["method"] = settings["method"] or ("cgsense" if mri else "fbp")
+        settings["method"] = settings["method"] or ("cg-sense" if mri else "fbp")
         settings["kind"] = settings["kind"] or ("nifti" if mri else "dicom")
         self.method = build(settings["method"], self.params, settings["weights"])
         if mri:

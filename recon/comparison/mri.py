@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from operators import LinearOperator, acceleration
+from operators import LinearOperator, Sense, acceleration
 
 from ..data.brains import FIELD, random_brain
 from ..data.ellipses import Ellipses
@@ -29,12 +29,13 @@ HEAD, OTHER = "mri_brain_t2_adi.npz", "mri_brain_t2star_pysap.npz"
 TEST_SLICES, VALIDATION_SLICES = tuple(range(18, 32, 2)), (1, 5, 9, 13)
 
 CRIME = (
-    "magnitude images with a synthetic smooth phase and {coils} synthetic coils whose maps are known exactly, "
-    "undersampled retrospectively: what the scanner stored was already reconstructed, filtered and quantised, "
-    "which flatters every method (Shimron et al., PNAS 119 (2022)). A quick look, not evidence for raw data"
+    "magnitude images with a synthetic smooth phase and {coils} synthetic coils whose maps are known "
+    "exactly, undersampled retrospectively: what the scanner stored was already reconstructed, filtered and "
+    "quantised, which flatters every method (Shimron et al., PNAS 119 (2022)). A quick look, not evidence "
+    "for raw data"
 )
 
-Sampling = Callable[[tuple[int, int]], dict[str, Tensor]]
+Sampling = Callable[[tuple[int, int]], dict[Literal["mask", "trajectory"], Tensor]]
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,15 @@ def mri_task(
         return shrunk(random_brain(seed), source.shrink)
 
     scanner = MRScans(
-        source.grid, source.pixel_size, **where, coils=COILS, snr=SNR, phase=PHASE, objects=brain, name=name
+        source.grid,
+        source.pixel_size,
+        where.get("mask"),
+        where.get("trajectory"),
+        COILS,
+        SNR,
+        PHASE,
+        objects=brain,
+        name=name,
     )
 
     def training(kind: str) -> Any:
@@ -114,8 +123,9 @@ def mri_task(
     )
 
 
-def lines(mask: Tensor, centre: float) -> str:
-    """What a mask of lines samples."""
+def lines(A: LinearOperator, centre: float) -> str:
+    """What the mask of lines of a `Sense` samples."""
+    mask = cast(Sense, A).mask
     count, all_ = int(mask.sum()), mask.numel()
     return (
         f"{count} of {all_} lines, acceleration {acceleration(mask):.3f}; the middle {centre:.0%} are "
@@ -154,8 +164,8 @@ def quick() -> Source:
             "brains": generator(),
         },
         notes={
-            "test": f"one real abdominal slice in {DRAWS} draws of noise, which count as one image, and {BRAINS} "
-            "synthetic brains, ellipses with exact k-space",
+            "test": f"one real abdominal slice in {DRAWS} draws of noise, which count as one image, and "
+            f"{BRAINS} synthetic brains, ellipses with exact k-space",
             "real slice": CRIME.format(coils=COILS),
             "synthetic brains": "piecewise constant, which suits total variation more than real anatomy does",
             "tuned on": f"{TUNED} other synthetic brains",
@@ -200,8 +210,8 @@ def scans(folder: Path) -> Source:
             "brains": generator(),
         },
         notes={
-            "test": f"{len(TEST_SLICES)} T2 slices of one head, every other one from slice {TEST_SLICES[0]}, and "
-            "one T2* slice of another; slices of one head are alike, so intervals are too narrow",
+            "test": f"{len(TEST_SLICES)} T2 slices of one head, every other one from slice {TEST_SLICES[0]}, "
+            "and one T2* slice of another; slices of one head are alike, so intervals are too narrow",
             "tuned on": f"{len(VALIDATION_SLICES)} slices of the same head, {VALIDATION_SLICES[0]} to "
             f"{VALIDATION_SLICES[-1]}, none next to a test slice",
             "images": CRIME.format(coils=COILS),
@@ -214,7 +224,7 @@ def scans(folder: Path) -> Source:
 
 
 def stored(path: Path, *names: str) -> tuple[Any, float]:
-    """An array of slices, and a pixel size where named [mm]; ValueError that names the file and what it lacks."""
+    """An array of slices, and a pixel size where named [mm]; ValueError that names the file and its fault."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file; the MR problems read {HEAD} and {OTHER} from --data")
     with np.load(path, allow_pickle=False) as file:

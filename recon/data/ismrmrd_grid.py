@@ -186,7 +186,7 @@ def affine_of(e: Encoding, heads: Any, header: Header) -> tuple[Affine | None, f
     step, spacing = columns[2] * fz / nz, fz
     if nz == 1 and len(places) > 1:
         steps = np.diff(places, axis=0)
-        step, spacing = steps[0], float(np.linalg.norm(steps[0]))
+        step, spacing = steps[0], float(np.linalg.norm(steps[0])) or fz  # fz: nobody filled in the positions
         if not np.allclose(steps, step, atol=1e-3 * max(spacing, 1e-3)):
             return None, None  # slices at different distances are no volume
     affine = np.eye(4)

@@ -74,7 +74,7 @@ def modulated_kspace(
 ) -> Tensor:
     """Σⱼ a_cj X(k − κⱼ): `ellipse_kspace` at every shift at once, J₁(q)/q from a table.
 
-    k (samples, 2), κ (shifts, 2) [rad per pixel], a (fields, shifts) complex; the rest as in `ellipse_kspace`.
+    k (samples, 2), κ (shifts, 2) [rad per pixel], a (fields, shifts) complex; the rest as `ellipse_kspace`.
 
     Returns (fields, samples), complex128.
     """

@@ -14,8 +14,8 @@ def example_mr() -> tuple[Tensor, float]:
     """A real abdominal MR slice that comes with pydicom: magnitude, (300, 484), float32; and its pixel [mm].
 
     Liver, kidneys and spleen, 12 bit, pixels of 0.723 mm, scaled such that its 99.9th percentile is 1 (the
-    maximum is 1.37). The file is `examples_overlay.dcm` of pydicom's tests (MIT). A magnitude without phase, as the
-    scanner exported it, not k-space: what is made of it flatters every method, see `simulate_mri`.
+    maximum is 1.37). The file is `examples_overlay.dcm` of pydicom's tests (MIT). A magnitude without phase,
+    as the scanner exported it, not k-space: what is made of it flatters every method, see `simulate_mri`.
     """
     from pydicom.data import get_testdata_file
 

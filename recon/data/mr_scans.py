@@ -1,14 +1,15 @@
-"""Simulated scans of one MR scanner, every image with its own object, phase and noise, brought to maximum 1."""
+"""Simulated scans of one MR scanner: every image with its own object, phase and noise, and maximum 1."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from operators import Gaussian, LinearOperator, NonUniformSense, Sense
+from operators import Gaussian, NonUniformSense, Sense
 
 from ..problem import Problem
 from .brains import random_brain
@@ -62,7 +63,7 @@ class MRScans(SimulatedPairs):
         self.validation_size, self.test_size, self.train_size = validation_size, test_size, train_size
 
     @cached_property
-    def operator(self) -> LinearOperator:
+    def operator(self) -> Sense | NonUniformSense:
         maps = self.fields.at(self.shape).to(torch.complex64)
         if self.trajectory is not None:
             return NonUniformSense(self.trajectory, maps, pixel_size=self.pixel_size)
@@ -89,15 +90,16 @@ class MRScans(SimulatedPairs):
         assert isinstance(noise, Gaussian)
         largest = truth.abs().max()
         sigma = torch.as_tensor(noise.sigma) / largest.double()
-        law = Gaussian(sigma=float(sigma), data_ndim=3, mask=self.A.sampled)
+        law = Gaussian(sigma=float(sigma), data_ndim=3, mask=self.operator.sampled)
         return Problem(self.A, problem.y / largest, law), truth / largest
 
     @torch.no_grad()
     def pairs(self, seeds: Sequence[int]) -> Pair:
         """(problem, truth) of the objects of these seeds, y (n, coils, …), truth (n, ny, nx)."""
         found = [self.pair(self.objects(seed), seed) for seed in seeds]
-        sigma = torch.tensor([float(problem.noise.sigma) for problem, _ in found], dtype=torch.float64)
-        law = Gaussian(sigma=sigma, data_ndim=3, mask=self.A.sampled)
+        laws = [cast(Gaussian, problem.noise) for problem, _ in found]
+        sigma = torch.stack([torch.as_tensor(law.sigma, dtype=torch.float64) for law in laws])
+        law = Gaussian(sigma=sigma, data_ndim=3, mask=self.operator.sampled)
         y = torch.stack([problem.y for problem, _ in found])
         return Problem(self.A, y, law), torch.stack([truth for _, truth in found])
 

@@ -127,5 +127,5 @@ class DeepEquilibrium(Unrolled):
 
     @classmethod
     def examples(cls) -> list[DeepEquilibrium]:
-        small = {"layers": 2, "hidden": 4, "steps": 2, "batch_size": 2, "iterations": 20}
+        small = {"layers": 2, "hidden": 4, "steps": 2, "batch_size": 2, "iterations": 8}
         return [cls(**small), cls(**small, norm="group", start="adjoint", normalise="data")]

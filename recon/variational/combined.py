@@ -28,9 +28,9 @@ class VariationalReconstruction(Variational):
 
     priors  a functional or several, of images of A.in_shape, each with its own factor; a sum is taken apart
     degree  p with Eᵢ(c x) = |c|^p Eᵢ(x) for every i, for `CentreScaled`; None: it has none
-    solver  "pdhg", where every Eᵢ has a prox or is an f @ A that has; "nmapg", where some have a gradient only
-            (networks): these and d, which must be Gaussian or smooth, go by gradients with backtracking, the
-            others by their common prox, from an inner `pdhg`; None: as said
+    solver  "pdhg", where every Eᵢ has a prox or is an f @ A that has; "nmapg", where some have only
+            a gradient (networks): these and d go by gradients with backtracking, the others by their common
+            prox, from an inner `pdhg`; None: as said
     and the parameters of `Variational`
     """
 
@@ -128,7 +128,7 @@ class CommonProx(Functional):
 
     def prox(self, x: Tensor, step: Step) -> Tensor:
         near = SquaredL2(x, ndim=self.ndim) @ Identity(tuple(x.shape[x.ndim - self.ndim :]))
-        scaled = [step * term for term in self.terms]  # type: ignore[operator]
+        scaled: list[Functional] = [step * term for term in self.terms]  # type: ignore[operator,misc]
         return run(pdhg([near, *scaled], self.g, x), self.iterations, self.tolerance)
 
 

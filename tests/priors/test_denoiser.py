@@ -162,13 +162,13 @@ def test_bad_input():
         network()(x, torch.tensor([0.1, float("nan")]))
     with pytest.raises(ValueError, match=r"one per image \(2,\)"):
         network()(x, torch.full((3,), 0.1))
-    with pytest.raises(ValueError, match="expected 1 channels .* got 2"):
+    with pytest.raises(ValueError, match=r"expected 1 channels .* got 2"):
         NetworkDenoiser(DRUNet(2, (4,), 1))
     with pytest.raises(ValueError, match="data_range"):
         NetworkDenoiser(DnCNN(1, 2, 2), (1.0, 0.0))
     with pytest.raises(ValueError, match="complex images in two channels"):
         network("channels", 2)(x, 0.1)
-    with pytest.raises(ValueError, match="expected images .* back, got"):
+    with pytest.raises(ValueError, match=r"expected images .* back, got"):
         as_denoiser(lambda v, s: v[..., :-1])(x, 0.1)
     with pytest.raises(ValueError, match="NaN or inf for finite images"):
         as_denoiser(lambda v, s: v / 0)(x, 0.1)

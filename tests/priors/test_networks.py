@@ -3,6 +3,7 @@ import torch
 
 from priors import AdversarialRegulariser
 from priors.networks.automap import Automap
+from priors.networks.channels import Convolutions, Standardised, on_planes
 from priors.networks.critic import Critic
 from priors.networks.primal_dual import PrimalDual
 from priors.networks.seeds import count, seeded
@@ -44,6 +45,53 @@ def test_unet_image_alone_as_in_a_batch():
 def test_unet_refuses(arguments):
     with pytest.raises(ValueError, match="UNet"):
         UNet(**{"channels": (4, 8), **arguments})
+
+
+@pytest.mark.parametrize("norm", ["none", "group", "instance", "batch"])
+def test_convolutions_normalise_and_keep_floating_point_numbers_only(norm):
+    with seeded(0):
+        a, b = (Convolutions(2, 3, 4, layers=4, norm=norm, activation="leaky", last=0.5) for _ in range(2))
+    x = torch.randn(5, 2, 6, 7) * 3 + 1
+    a.train()(x)
+    saved = a.state_dict()
+    assert all(v.is_floating_point() for v in saved.values())
+    b.load_state_dict(dict(saved))
+    assert torch.equal(a.eval()(x), b.eval()(x)) and a(x).shape == (5, 3, 6, 7)
+    # in evaluation an image is alone, whatever the normalisation
+    torch.testing.assert_close(a(x[1:2]), a(x)[1:2], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "ndim"), [((2, 3, 5, 4), 2), ((2, 3, 6, 5, 4), 2), ((2, 3, 2, 6, 5, 4), 2), ((2, 3, 6, 7), 1)]
+)
+@pytest.mark.parametrize("is_complex", [False, True])
+def test_networks_on_planes(shape, ndim, is_complex):
+    """The identity comes back; every plane is treated alone and alike."""
+    dtype = torch.complex128 if is_complex else torch.float64
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    assert torch.equal(on_planes(torch.nn.Identity(), x, ndim), x)
+    channels = 6 if is_complex else 3
+    net = Convolutions(channels, channels, 4).double()
+    out = on_planes(net, x, ndim)
+    assert out.shape == x.shape and out.dtype == x.dtype
+    if len(shape) > 4 or ndim == 1:
+        torch.testing.assert_close(on_planes(net, x[:, :, 1:2], ndim), out[:, :, 1:2])
+    torch.testing.assert_close(on_planes(net, x[1:], ndim), out[1:])
+
+
+def test_convolutions_refuse():
+    with pytest.raises(ValueError, match="activation"):
+        Convolutions(1, 1, activation="sine")
+    with pytest.raises(ValueError, match="norm"):
+        Convolutions(1, 1, norm="layer")
+
+
+def test_standardised_networks_follow_scale_and_offset():
+    with seeded(0):
+        network = Standardised(UNet(channels=(4, 8))).double()
+    x = torch.randn(2, 1, 9, 8, dtype=torch.float64)
+    # ε = 1e-12 beside a variance of 1
+    torch.testing.assert_close(network(50 * x + 7), 50 * network(x) + 7, rtol=1e-6, atol=1e-6)
 
 
 def test_learned_primal_dual_has_the_papers_size():

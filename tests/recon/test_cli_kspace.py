@@ -83,6 +83,23 @@ def test_repetitions_are_series(tmp_path, scan):
     ]
 
 
+@pytest.mark.parametrize("method", ["fbp", "sinogram-denoised-fbp", "sirt", "mlem", "deep-image-prior"])
+def test_methods_of_other_data_say_so(tmp_path, scan, method):
+    """A failure of every slice, told in a line, never a traceback."""
+    source = write_kspace(scan, tmp_path / "scan.npz")
+    done = reconstruct(source, tmp_path / "out", "--method", method)
+    assert done.exit_code == 1 and isinstance(done.exception, SystemExit), done.exception
+    assert "scan, slice 1: " in done.output and "2 failed" in done.output
+
+
+def test_slices_without_a_place_keep_their_distance(tmp_path, scan):
+    """Heads without positions: the thickness that the header says."""
+    scan = replace(scan, affine=None, attributes={"slice_spacing_mm": 3.5})
+    done = reconstruct(write_kspace(scan, tmp_path / "scan.h5"), tmp_path / "out", "--method", "zero-filled")
+    assert done.exit_code == 0, done.output
+    assert read_nifti(tmp_path / "out" / "scan.nii.gz").spacing[0] == 3.5
+
+
 def test_wrong_use(tmp_path, scan):
     source = write_kspace(scan, tmp_path / "scan.npz")
     for options, words in (

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from operators import Gaussian, LowDose, ParallelBeam, Sense, XRay
+from operators import Gaussian, LowDose, Mask, ParallelBeam, Sense, Wavelet, XRay
 from operators.tensors import norm
 from priors import (
     FunctionDenoiser,
@@ -26,8 +26,24 @@ from recon.solvers.terms import MARGIN
 N = 8
 
 
+def real(sigma=0.05):
+    """Singular values from 0.5 to 1 in a basis that is not that of the priors: all converge, and soon."""
+    g = torch.Generator().manual_seed(5)
+    A = Mask(0.5 + 0.5 * torch.rand(N, N, generator=g, dtype=torch.float64)) @ Wavelet((N, N), "db4", 2)
+    x = torch.rand(2, N, N, generator=g, dtype=torch.float64)
+    noise = torch.randn(2, N, N, generator=g, dtype=torch.float64)
+    return Problem(A, A(x) + sigma * noise, Gaussian(sigma=sigma))
+
+
+def complex_():
+    """The same, of Fourier coefficients."""
+    g = torch.Generator().manual_seed(6)
+    A = Sense(0.5 + 0.5 * torch.rand(N, N, generator=g, dtype=torch.float64), shape=(N, N))
+    y = torch.randn(2, N, N, generator=g, dtype=torch.complex128)
+    return Problem(A, y, Gaussian(sigma=0.05))
+
+
 def ct(sigma=0.05, batch=2):
-    """More rays than pixels, so that the data term is strongly convex and minimisers are unique."""
     angles = [math.pi * (k + 0.5) / 14 for k in range(14)]
     A = XRay(ParallelBeam((N, N), 1.0, angles, 14, 1.0)).double()
     g = torch.Generator().manual_seed(0)
@@ -49,38 +65,37 @@ def minimiser(problem, f, weight):
     d = unweighted(problem)
     L = float(torch.as_tensor(d.weight).max()) * (MARGIN * problem.A.norm()) ** 2
     x = torch.zeros_like(problem.A.adjoint(problem.linear))
-    return run(fista(d @ problem.A, weight * f, L, x), 20_000, 1e-13)
+    return run(fista(d @ problem.A, weight * f, L, x), 1000, 1e-13)
 
 
 def precise(method):
     """Free of bounds, and run until nothing moves."""
-    method.positive, method.iterations, method.tolerance = False, 20_000, 1e-11
+    method.positive, method.iterations, method.tolerance = False, 150, 1e-9
     return method
 
 
 @pytest.mark.parametrize("algorithm", ["pgd", "fista", "admm", "drs"])
-@pytest.mark.parametrize("make", [ct, mri])
+@pytest.mark.parametrize("make", [real, complex_])
 def test_with_a_prox_it_is_the_variational_method(algorithm, make):
-    problem, f, weight = make(), WaveletL1((N, N), "haar", 2), 3.0
-    sigma = 0.2 if algorithm in ("admm", "drs") else None
-    method = PlugAndPlay(f, weight, algorithm=algorithm, sigma=sigma, inner_iterations=40)
-    # the data step of ADMM is solved to 1e-6 relative to its right-hand side, from a warm start
+    problem, f, weight = make(), WaveletL1((N, N), "haar", 2), 30.0
+    sigma = 0.3 if algorithm in ("admm", "drs") else None
+    method = PlugAndPlay(f, weight, algorithm=algorithm, sigma=sigma, inner_iterations=20)
     torch.testing.assert_close(precise(method)(problem), minimiser(problem, f, weight), rtol=1e-6, atol=1e-6)
 
 
 def test_half_quadratic_splitting_minimises_its_own_objective():
     """(x, z) of min d(A x) + ρ/2‖x − z‖² + λf(z): x the data step of z, z the prox of x."""
-    problem, f, weight, sigma = ct(), WaveletL1((N, N), "haar", 2), 3.0, 0.1
-    z = precise(PlugAndPlay(f, weight, algorithm="hqs", sigma=sigma, inner_iterations=60))(problem)
+    problem, f, weight, sigma = real(), WaveletL1((N, N), "haar", 2), 30.0, 0.5
+    z = precise(PlugAndPlay(f, weight, algorithm="hqs", sigma=sigma, inner_iterations=20))(problem)
     near = DataProx(problem, unweighted(problem), 200, 1e-13)
     x = near.near(z, torch.tensor(weight / sigma**2, dtype=torch.float64), z)
     torch.testing.assert_close(f.prox(x, sigma**2), z, rtol=1e-6, atol=1e-6)
     apart = [
-        float((precise(PlugAndPlay(f, weight, algorithm="hqs", sigma=s, inner_iterations=60))(problem)
+        float((precise(PlugAndPlay(f, weight, algorithm="hqs", sigma=s, inner_iterations=20))(problem)
                - minimiser(problem, f, weight)).abs().max())
-        for s in (0.1, 0.02)
+        for s in (0.5, 0.25)
     ]  # fmt: skip
-    assert apart[1] < apart[0] / 4  # the objective of the others as σ → 0
+    assert apart[1] < apart[0] / 2  # the objective of the others as σ → 0
 
 
 def smoothing():
@@ -88,13 +103,15 @@ def smoothing():
     return FunctionDenoiser(_smooth, channel=False, unit=False, complex_images="whole")
 
 
-@pytest.mark.parametrize("make", [ct, mri])
+@pytest.mark.parametrize("make", [real, complex_])
 def test_all_algorithms_have_one_fixed_point(make):
     """Also for a D that is no prox written down: with one σ, t = σ²/λ, all end in x = D(x − t∇d)."""
-    problem, sigma, step = make(), 0.04, 1e-5 if make is ct else 1e-3
+    problem, sigma, step = make(), 0.04, 1e-3
     weight = sigma**2 / step
     found = {
-        name: precise(PlugAndPlay(smoothing(), weight, algorithm=name, sigma=sigma, inner_iterations=40))(problem)
+        name: precise(PlugAndPlay(smoothing(), weight, algorithm=name, sigma=sigma, inner_iterations=20))(
+            problem
+        )
         for name in ("pgd", "fista", "admm", "drs")
     }
     d, A = unweighted(problem), problem.A
@@ -104,11 +121,11 @@ def test_all_algorithms_have_one_fixed_point(make):
         torch.testing.assert_close(other, x, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("make", [ct, mri])
+@pytest.mark.parametrize("make", [real, complex_])
 def test_red_balances_data_and_denoiser(make):
-    problem, sigma, weight = make(), 0.3, 4.0
+    problem, sigma, weight = make(), 0.3, 10.0
     found = [
-        precise(RED(smoothing(), weight, algorithm=name, sigma=sigma, inner_iterations=60))(problem)
+        precise(RED(smoothing(), weight, algorithm=name, sigma=sigma, inner_iterations=20))(problem)
         for name in ("gradient", "fixed-point", "admm")
     ]
     d, R = unweighted(problem) @ problem.A, RegularisationByDenoising(smoothing(), sigma)
@@ -140,7 +157,7 @@ def gradient_step(channels=1):
 @pytest.mark.parametrize("positive", [False, True])
 def test_gradient_step_plug_and_play_descends(positive):
     problem = ct()
-    method = GradientStepPlugAndPlay(gradient_step(), 3.0, 40, 0.0, positive, sigma=0.2, inner_iterations=100)
+    method = GradientStepPlugAndPlay(gradient_step(), 3.0, 15, 0.0, positive, sigma=0.2, inner_iterations=40)
     found = method.solve(problem)
     values = torch.stack([objective for _, objective, _ in found.history])
     # rounding, and a data step solved to 1e-6
@@ -193,13 +210,17 @@ def test_peak():
 def test_schedule():
     levels = Schedule(0.2, 0.05).levels(4, torch.tensor([1.0, 10.0]), torch.ones(2))
     found = torch.stack([levels(k) for k in range(6)])
-    torch.testing.assert_close(found[:, 0], torch.tensor([0.2, 0.2 / 4 ** (1 / 3), 0.2 / 4 ** (2 / 3), 0.05, 0.05, 0.05]))
+    torch.testing.assert_close(
+        found[:, 0], torch.tensor([0.2, 0.2 / 4 ** (1 / 3), 0.2 / 4 ** (2 / 3), 0.05, 0.05, 0.05])
+    )
     torch.testing.assert_close(found[:, 1], 10 * found[:, 0])
     rising = Schedule(0.01, None).levels(4, torch.ones(2), torch.tensor([0.3, 0.3]))
     assert rising(0).tolist() == rising(9).tolist()
 
 
-@pytest.mark.parametrize("method", PlugAndPlay.examples() + RED.examples() + GradientStepPlugAndPlay.examples())
+@pytest.mark.parametrize(
+    "method", PlugAndPlay.examples() + RED.examples() + GradientStepPlugAndPlay.examples()
+)
 @pytest.mark.parametrize("make", [ct, mri])
 def test_an_image_is_the_same_alone_and_in_a_batch(method, make):
     if getattr(method, "upper", None) is not None and make is mri:
@@ -224,7 +245,7 @@ def test_brightness_does_not_matter_to_a_scaled_denoiser():
 
 def test_weight_without_the_truth_meets_the_noise():
     problem = ct(0.2)
-    found = PlugAndPlay(WaveletL1((N, N), "haar", 2), None, 200, 1e-6, algorithm="fista").solve(problem)
+    found = PlugAndPlay(WaveletL1((N, N), "haar", 2), None, 60, 1e-6, algorithm="fista").solve(problem)
     misfit = 2 * unweighted(problem)(problem.A(found.x)) / problem.A.out_shape[0] / problem.A.out_shape[1]
     assert bool(((misfit - 1).abs() < 0.1).all()) and found.criterion == "discrepancy"
 

@@ -109,10 +109,10 @@ def test_training_lowers_the_loss_on_fixed_data(method, kind):
     data = pairs(kind)
     losses = []
     example = method.examples()[0]
-    method(example.config, steps=25, batch_size=8, learning_rate=3e-3).fit(
+    method(example.config, steps=15, batch_size=8, learning_rate=1e-2).fit(
         data, callback=lambda p: losses.append(p.losses[-1])
     )
-    assert min(losses[-3:]) < 0.9 * losses[0]
+    assert min(losses[-3:]) < 0.95 * losses[0]
 
 
 @pytest.mark.parametrize("kind", ["ct", "sense"])
@@ -131,7 +131,9 @@ def test_saved_and_loaded(method, kind, tmp_path):
         trained, data = fitted(method, kind, index)
         trained = trained.float()
         problem = data.validation[0]
-        problem = Problem(problem.A, problem.y.to(torch.complex64 if kind == "sense" else torch.float32), problem.noise)
+        problem = Problem(
+            problem.A, problem.y.to(torch.complex64 if kind == "sense" else torch.float32), problem.noise
+        )
         path = trained.save(tmp_path / f"w{index}")
         loaded = method.load(path)
         assert loaded.config == trained.config and loaded.trained_for == trained.trained_for
@@ -159,13 +161,16 @@ def test_gradient_with_respect_to_data_and_weights(method, kind):
     """Against central differences along a random direction, in float64."""
     changes = {"tolerance": 1e-13, "cg_iterations": 400} if method is MoDL else {}
     if method is DeepEquilibrium:
-        changes = {"tolerance": 1e-13, "iterations": 300, "keep": 0.3}
+        changes = {"tolerance": 1e-11, "iterations": 60, "keep": 0.3}
     trained, data = fitted(method, kind, **changes)
     problem = data.validation[0]
     y = problem.y[:1]
     g = torch.Generator().manual_seed(1)
     probe = torch.randn(1, N, N, generator=g, dtype=y.dtype)
-    h = torch.randn(y.shape, generator=g, dtype=y.dtype) * float(y.abs().mean())
+    h = torch.randn(y.shape, generator=g, dtype=y.dtype) * float(y.abs().mean()) * (y != 0)
+    with torch.no_grad():  # away from zero, where all rectifiers have their corner
+        for w in trained.parameters():
+            w.add_(0.05 * torch.randn(w.shape, generator=g, dtype=w.dtype))
 
     def value(v):
         return (trained(Problem(problem.A, v, problem.noise)) * probe.conj()).real.sum()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ...grappa import GRAPPA
-from ...gridding import Gridding
 from ...mri import CGSENSE, RootSumOfSquares, ZeroFilled
 from ...scaling import CentreScaled
 from ...variational import TotalVariation, WaveletReconstruction
@@ -23,7 +22,6 @@ def wavelet_centre_scaled(value: float = 0.01) -> WaveletReconstruction:
 METHODS = {
     "zero-filled": Method(ZeroFilled),
     "rss": Method(RootSumOfSquares),
-    "gridding": Method(Gridding),
     "cg-sense": Method(CGSENSE, space={"weight": Log(1e-3, 1e4)}),
     "cg-sense-stopped": Method(CGSENSE, space={"iterations": Integer(2, 50, most=200)}, fixed={"weight": 0}),
     "grappa": Method(GRAPPA, space={"regularisation": Log(1e-6, 1e-1)}),

@@ -1,4 +1,4 @@
-"""Every fourth line of k-space, equispaced with a full middle: eight coils, a real slice, synthetic brains."""
+"""Every fourth line of k-space, equispaced with a full middle: 8 coils, a real slice, synthetic brains."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..mri import lines, mri_task
 from ..task import Task
 
 CENTRE = 0.08
-METHODS = ("zero-filled", "rss", "cg-sense", "wavelet-l1", "total-variation")
+METHODS = ("zero-filled", "rss", "cg-sense", "wavelet-l1", "total-variation-admm")
 
 
 def task(data: Path | None = None) -> Task:
@@ -19,7 +19,7 @@ def task(data: Path | None = None) -> Task:
         "mri-4x",
         "MRI, 8 coils, every fourth line",
         lambda grid: {"mask": equispaced_mask(grid[1], 4, CENTRE, seed=1)},
-        lambda A: f"{lines(A.mask, CENTRE)}, the others are equispaced as fastMRI's of brains",
+        lambda A: f"{lines(A, CENTRE)}, the others are equispaced as fastMRI's of brains",
         METHODS,
         data,
     )

@@ -20,7 +20,7 @@ def task(data: Path | None = None) -> Task:
         "mri-8x",
         "MRI, 8 coils, every eighth line",
         lambda grid: {"mask": random_mask(grid[1], 8, CENTRE, seed=SEED)},
-        lambda A: f"{lines(A.mask, CENTRE)}, the others are random, as fastMRI's of knees",
+        lambda A: f"{lines(A, CENTRE)}, the others are random, as fastMRI's of knees",
         METHODS,
         data,
     )

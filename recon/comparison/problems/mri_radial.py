@@ -1,4 +1,8 @@
-"""Golden-angle spokes through k-space, non-Cartesian: eight coils, the images of `mri-4x`."""
+"""Golden-angle spokes through k-space, non-Cartesian: eight coils, the images of `mri-4x`.
+
+Total variation by ADMM: spokes crowd in the middle, A*A is stiff, and 150 steps of PDHG stop 1.7 dB short.
+"zero-filled" is gridding here, with the samples weighted by their Voronoi cells.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ def task(data: Path | None = None) -> Task:
         f"MRI, 8 coils, {SPOKES} golden-angle spokes",
         lambda grid: {"trajectory": radial(SPOKES, 2 * max(grid), "golden")},
         _says,
-        ("gridding", "cg-sense", "wavelet-l1", "total-variation"),
+        ("zero-filled", "cg-sense", "wavelet-l1", "total-variation-admm"),
         data,
     )
 
@@ -28,6 +32,6 @@ def task(data: Path | None = None) -> Task:
 def _says(A: LinearOperator) -> str:
     nyquist = math.pi / 2 * max(A.in_shape)
     return (
-        f"{SPOKES} spokes of {A.out_shape[-1]} samples, 111.246° apart, where {nyquist:.0f} would leave no gaps: "
-        f"acceleration {nyquist / SPOKES:.2f}"
+        f"{SPOKES} spokes of {A.out_shape[-1]} samples, 111.246° apart, where {nyquist:.0f} would leave no "
+        f"gaps: acceleration {nyquist / SPOKES:.2f}"
     )
