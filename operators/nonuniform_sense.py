@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,7 @@ class NonUniformSense(LinearOperator):
     ValueError for maps that are not complex, not finite or zero everywhere, and as `NonUniformFourier`.
     """
 
+    complex_data: ClassVar[bool] = True
     maps: Tensor
     _gram: LinearOperator
     _gram_of: tuple[Any, ...] | None = None

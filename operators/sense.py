@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +67,7 @@ class Sense(LinearOperator):
     maps that are not complex, not finite or zero everywhere.
     """
 
+    complex_data: ClassVar[bool] = True
     mask: Tensor
     maps: Tensor | None
 

@@ -39,6 +39,8 @@ class Problem:
             raise ValueError(
                 f"Problem y: expected shape (*batch, {wanted}) as {self.A!r} gives, got {tuple(self.y.shape)}"
             )
+        if getattr(self.A, "complex_data", False) and not self.y.is_complex():
+            raise ValueError(f"Problem y: expected complex k-space for {self.A!r}, got {self.y.dtype}")
         if not bool(torch.isfinite(self.y).all()):
             bad = int((~torch.isfinite(self.y)).sum())
             raise ValueError(

@@ -79,7 +79,7 @@ class SinogramDenoisedFBP(FBP):
         """The line integrals, (*batch, views, bins)."""
         noise, y = problem.noise, problem.y
         if y.is_complex():
-            raise ValueError(f"SinogramDenoisedFBP problem: expected X-ray projections, got {problem.A!r}")
+            raise ValueError(f"SinogramDenoisedFBP problem: expected projections, got {problem.A!r}")
         if self.domain == "log":
             trusted = (problem.variance <= 1).to(y)
             return self._smooth(problem.linear, problem.variance, trusted, len(problem.A.out_shape))

@@ -4,7 +4,7 @@ Fast gradient projection keeps p, the p before it and the noisy image; everythin
 z = noisy − ∇*q, the step and its length, lives for two rows, in the first cache. The new p overwrites the old
 one. Complex images are two planes, so that no kernel shuffles pairs:
 
-    noisy : (images, planes, rows, columns)
+    noisy : (images, rows, planes, columns)
     p, old : (images, rows, directions · planes, columns), all that belongs to a row side by side
 
 A block is some rows of one image. What its first and last row need of its neighbours is copied, its halo,
@@ -55,7 +55,7 @@ class Dual:
         planes = 2 if x.is_complex() else 1
         self.dtype, self.shape = x.dtype, (n, ny, nx)
         self.mean = reals(mean).reshape(n, planes)
-        self.noisy = empty((n, planes, ny, nx), radius.dtype).numpy()
+        self.noisy = empty((n, ny, planes, nx), radius.dtype).numpy()
         self.rows = np.zeros((n, ny, 3))
         real = self.noisy.dtype.type
         self.scale = np.array([1 / h for h in spacing], dtype=real)
@@ -102,7 +102,7 @@ class Dual:
     def gap(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """z = noisy − ∇*p of these images goes to `clean`; of every one Σ h_δ(|∇z|), Re⟨p, ∇z⟩ and ‖p‖²."""
         chosen, (_, ny, nx) = images.numpy(), self.shape
-        planes = self.noisy.shape[1]
+        planes = self.noisy.shape[2]
         clean = reals(self.clean).reshape(-1, ny, planes * nx)
         share_rows(
             _certify, len(chosen) * ny, len(chosen) * ny * nx,
@@ -115,19 +115,24 @@ class Dual:
 
 @sums
 def _centre(first: int, last: int, x: Array, mean: Array, noisy: Array, rows: Array) -> None:
-    planes, ny, nx = noisy.shape[1:]
+    ny, planes, nx = noisy.shape[1:]
+    zero = mean[0, 0] - mean[0, 0]  # of the precision of all
     for k in range(first, last):
         b, j = k // ny, k % ny
-        power, length, squares = np.zeros(nx, x.dtype), 0 * x[0, 0, 0], 0 * x[0, 0, 0]
-        for c in range(planes):
-            here, m, target = x[b, j], mean[b, c], noisy[b, c, j]
+        here, real, m, length, squares = x[b, j], noisy[b, j, 0], mean[b, 0], zero, zero
+        if planes == 1:
             for i in range(nx):
-                target[i] = here[planes * i + c] - m
+                a = here[i] - m
+                real[i] = a
+                length += abs(a)
+                squares += a * a
+        else:
+            imaginary, im = noisy[b, j, 1], mean[b, 1]
             for i in range(nx):
-                power[i] += target[i] * target[i]
-        for i in range(nx):
-            length += np.sqrt(power[i])
-            squares += power[i]
+                a, c = here[2 * i] - m, here[2 * i + 1] - im
+                real[i], imaginary[i] = a, c
+                length += np.sqrt(a * a + c * c)
+                squares += a * a + c * c
         rows[b, j, 0], rows[b, j, 1] = length, squares
 
 
@@ -213,8 +218,8 @@ def _sweep(
     b: int, first: int, last: int, halo: Array, p: Array, old: Array, noisy: Array, sigma: float,
     radius: Array, slack: Array, scale: Array, edge: int, joint: bool, beta: Array, rows: Array,
 ) -> None:  # fmt: skip
-    """One iteration of the rows first … last − 1 of image b; halo is q of the row before and of that after."""
-    planes, ny, n = noisy.shape[1:]
+    """One iteration of the rows first … last − 1 of image b; halo is q of the row before and after."""
+    ny, planes, n = noisy.shape[1:]
     s0, s1, r, m = scale[0], scale[1], radius[b], beta[b]
     t0, t1, least = sigma * s0, sigma * s1, radius[b] * slack[b]
     here, there = np.empty((2 * planes, n + 1), noisy.dtype), np.empty((2 * planes, n + 1), noisy.dtype)
@@ -222,14 +227,14 @@ def _sweep(
     f = np.empty(n, noisy.dtype)
     _ahead(halo[0], halo[0], m, edge, there)
     _ahead(p[b, first], old[b, first], m, edge, here)
-    _image(noisy[b, :, first], there, here, s0, s1, edge, z)
+    _image(noisy[b, first], there, here, s0, s1, edge, z)
     for j in range(first, last):
         if j < last - 1:
             _ahead(p[b, j + 1], old[b, j + 1], m, edge, there)
         else:
             _ahead(halo[1], halo[1], m, edge, there)
         if j < ny - 1 or edge == 1:
-            _image(noisy[b, :, (j + 1) % ny], here, there, s0, s1, edge, below)
+            _image(noisy[b, (j + 1) % ny], here, there, s0, s1, edge, below)
         elif edge == 0:
             below[:] = z
         else:
@@ -301,11 +306,11 @@ def _block(
 @row
 def _row(b: int, j: int, p: Array, noisy: Array, s0: float, s1: float, edge: int, z: Array) -> None:
     """Z = noisy − ∇*p of row j."""
-    planes, ny, n = noisy.shape[1:]
+    ny, planes, n = noisy.shape[1:]
     above, here = p[b, (j - 1) % ny], p[b, j]
     s = s0 if j > 0 or edge == 1 else 0 * s0
     for c in range(planes):
-        source, up, down, along, target = noisy[b, c, j], above[c], here[c], here[planes + c], z[c]
+        source, up, down, along, target = noisy[b, j, c], above[c], here[c], here[planes + c], z[c]
         for i in range(1, n):
             target[i] = source[i] - (s * up[i] - s0 * down[i]) - s1 * (along[i - 1] - along[i])
         before = along[n - 1] if edge == 1 else 0 * s
@@ -349,7 +354,7 @@ def _certify(
     first: int, last: int, chosen: Array, p: Array, noisy: Array, mean: Array, clean: Array,
     scale: Array, edge: int, joint: bool, huber: Array, rows: Array,
 ) -> None:  # fmt: skip
-    planes, ny, n = noisy.shape[1:]
+    ny, planes, n = noisy.shape[1:]
     s0, s1 = scale[0], scale[1]
     z, below = np.empty((planes, n + 1), noisy.dtype), np.empty((planes, n + 1), noisy.dtype)
     fresh = True
@@ -365,9 +370,12 @@ def _certify(
         else:
             below[:] = 0
         _certificate(p[b, j], z, below, s0, s1, joint, huber, rows[b, j])
-        target = clean[b, j]
-        for c in range(planes):
-            source, m = z[c], mean[b, c]
+        target, real, m = clean[b, j], z[0], mean[b, 0]
+        if planes == 1:
             for i in range(n):
-                target[planes * i + c] = source[i] + m
+                target[i] = real[i] + m
+        else:
+            imaginary, im = z[1], mean[b, 1]
+            for i in range(n):
+                target[2 * i], target[2 * i + 1] = real[i] + m, imaginary[i] + im
         z, below = below, z

@@ -311,3 +311,14 @@ def test_low_rank_alone_as_in_a_batch(series):
     torch.testing.assert_close(method(both)[0], method(problem), rtol=1e-8, atol=1e-12)
     with pytest.raises(ValueError, match="shifts"):
         LocallyLowRankReconstruction(shifts=())
+
+
+def test_k_space_is_complex():
+    """Real data would count half as many numbers, so that the discrepancy chose another weight in silence."""
+    for A in (
+        Sense(torch.ones(SHAPE, dtype=torch.bool), maps(2, SHAPE)),
+        Sense(torch.ones(SHAPE, dtype=torch.bool)),
+        NonUniformSense(radial(5, 32), maps(2, SHAPE), backend="direct"),
+    ):
+        with pytest.raises(ValueError, match="Problem y: expected complex k-space"):
+            Problem(A, torch.ones(A.out_shape), Gaussian(1.0, data_ndim=len(A.out_shape)))
