@@ -1,10 +1,11 @@
 """Proximal steps of TV and wavelets: the fused kernels against plain torch, deepinv and PyWavelets.
 
 "plain torch" is what a competent user writes: out of place, every line a formula, lengths as sums of squares
-instead of `vector_norm` along a slow axis; "plain torch, in place" the same tuned by hand, without a temporary
-that can be spared; filters by the faster of two ways, shifted sums and a strided convolution. Candidates take turns, so that a busy spell slows all of them. The error is relative to the
-same in double precision. deepinv's TV is another algorithm, of as many iterations, and its wavelets have
-other edges: no error is given.
+instead of `vector_norm` along a slow axis. "plain torch, in place" is the same tuned by hand, without what
+temporaries can be spared. Filters by the faster of two ways, shifted sums and a strided convolution.
+Candidates take turns, so that a busy spell slows all of them. The error is relative to the same in double
+precision. deepinv's TV is another algorithm, of as many iterations, and its wavelets have other edges: no
+error is given.
 """
 
 import statistics

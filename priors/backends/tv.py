@@ -47,11 +47,11 @@ def dual_step(
     plane = isotropic and len(shape) == 2 and (pairs or width == 1)
     if plane and boundary == "zero":
         flat_x = np.pad(flat_x, ((0, 0), (0, 1), (0, 0)))
-    work = len(x) * lines, flat_x.size, flat_p, flat_x, *each, flat_out, scale
+    work, arrays = (len(x) * lines, flat_x.size), (flat_p, flat_x, *each, flat_out, scale)
     if plane:
-        share_rows(_plane_of_pairs if pairs else _plane_of_reals, *work, edge)
+        share_rows(_plane_of_pairs if pairs else _plane_of_reals, *work, *arrays, edge)
     else:
-        share_rows(_dual, *work, _sides(shape), width, edge, isotropic, pairs)
+        share_rows(_dual, *work, *arrays, _sides(shape), width, edge, isotropic, pairs)
     return out
 
 
