@@ -33,8 +33,6 @@ MASKS = {
     "radial 20 %": "mask/radial/mask_2/mask_20.png",
     "radial 30 %": "mask/radial/mask_3/mask_30.png",
     "radial 40 %": "mask/radial/mask_4/mask_40.png",
-    "cartesian 10 %": "mask/cartes/mask_1/cartes_10.tif",
-    "cartesian 20 %": "mask/cartes/mask_2/cartes_20.tif",
 }
 # validation PSNR [dB] that the port github.com/hellopipu/RefineGAN states: zero-filled and RefineGAN
 PUBLISHED = {
@@ -43,8 +41,8 @@ PUBLISHED = {
     "radial 30 %": (28.997, 39.961),
     "radial 40 %": (31.699, 42.903),
 }
-WEIGHTS = tuple(10**p for p in (-4.0, -3.5, -3.0, -2.5, -2.0))
-TUNED_ON, AT_ONCE = 3, 4
+WEIGHTS = tuple(10**p for p in (-3.5, -3.0, -2.5, -2.0, -1.5, -1.0))
+TUNED_ON, AT_ONCE = 2, 4
 
 
 def images(folder: Path) -> Tensor:
