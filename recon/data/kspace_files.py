@@ -55,7 +55,10 @@ def write_kspace(scan: KSpace, path: str | Path, **options: Any) -> Path:
     .npz keeps everything. ISMRMRD keeps whole readouts of Cartesian k-space, mask, noise, calibration, labels
     and place; BART the values and, as zeros, the mask.
 
-    options : readout=-1 or -2 of ISMRMRD; dimension="slice", "time", … of BART, along which images go
+    options : readout=-1 or -2 of ISMRMRD, the axis that becomes a readout: by default the last along which the
+        mask is constant; `read_kspace` puts readouts along the rows, so k-space read out along columns comes
+        back transposed unless it is read with the same readout. dimension="slice", "time", … of BART, along
+        which images go
 
     Raises ValueError where the format cannot hold the scan, or has no such ending.
     """
