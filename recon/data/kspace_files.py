@@ -55,7 +55,7 @@ def write_kspace(scan: KSpace, path: str | Path, **options: Any) -> Path:
     .npz keeps everything. ISMRMRD keeps whole readouts of Cartesian k-space, mask, noise, calibration, labels
     and place; BART the values and, as zeros, the mask.
 
-    options : readout=-1 or -2 of ISMRMRD, the axis that becomes a readout: by default the last along which the
+    options : readout=-1 or -2 of ISMRMRD, the axis that becomes a readout: by default the last where the
         mask is constant; `read_kspace` puts readouts along the rows, so k-space read out along columns comes
         back transposed unless it is read with the same readout. dimension="slice", "time", … of BART, along
         which images go
