@@ -42,7 +42,7 @@ PUBLISHED = {
     "radial 40 %": (31.699, 42.903),
 }
 WEIGHTS = tuple(10**p for p in (-3.5, -3.0, -2.5, -2.0, -1.5, -1.0))
-TUNED_ON, AT_ONCE = 2, 4
+TUNED_ON, TV_ON, AT_ONCE = 2, 20, 4
 
 
 def images(folder: Path) -> Tensor:
@@ -87,7 +87,7 @@ def table(masks: dict[str, Tensor], train: Tensor, test: Tensor, iterations: int
     for name, mask in masks.items():
         seen = problem(test, mask)
         zero_filled = score(seen.A.adjoint(seen.y), test)
-        weight, tv = total_variation(mask, train, test, iterations)
+        weight, tv = total_variation(mask, train, test[:TV_ON], iterations)
         theirs = PUBLISHED.get(name, (None, None))
         rows.append(
             {
@@ -111,8 +111,9 @@ def written(rows: list[dict]) -> str:
         return "–" if value is None else f"{value:.3f}"
 
     lines = [
-        f"PSNR [dB] of {rows[0]['n']} validation slices. Total variation to a residual of 5e-3 or the cap of",
-        f"iterations, λ tuned on {TUNED_ON} training slices; RefineGAN and the other column as published.",
+        f"PSNR [dB] of {rows[0]['n']} validation slices, of TV of the first {TV_ON}. Total variation to a",
+        f"residual of 5e-3 or the cap of iterations, λ tuned on {TUNED_ON} training slices; RefineGAN and the",
+        "column beside it as published.",
         "",
         "| mask | sampled | zero-filled | published | TV | RefineGAN, published |",
         "|---|--:|--:|--:|--:|--:|",
