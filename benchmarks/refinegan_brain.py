@@ -112,8 +112,8 @@ def written(rows: list[dict]) -> str:
 
     lines = [
         f"PSNR [dB] of {rows[0]['n']} validation slices, of TV of the first {TV_ON}. Total variation to a",
-        f"residual of 5e-3 or the cap of iterations, λ tuned on {TUNED_ON} training slices; RefineGAN and the",
-        "column beside it as published.",
+        f"residual of 5e-3 or the cap of iterations, λ tuned on {TUNED_ON} training slices; RefineGAN and",
+        "the column beside it as published.",
         "",
         "| mask | sampled | zero-filled | published | TV | RefineGAN, published |",
         "|---|--:|--:|--:|--:|--:|",
