@@ -34,7 +34,7 @@ def rows(quick: bool) -> list[dict[str, Any]]:
     for case, shape in cases.items():
         steps = candidates(shape, "lines" in case)
         for what, (calls, reference) in steps.items():
-            times = medians(calls, 3 if quick else 15)
+            times = medians(calls, 3 if quick or len(shape) > 3 else 15)
             for who, call in calls.items():
                 error = None if who.startswith("bare") or call is None else difference(call(), reference)
                 found.append(
