@@ -96,7 +96,8 @@ def matches(rows: list[Row], against: Callable[[str], bool]) -> list[tuple[Row, 
     tolerances = [_tolerance(row["who"]) for row in rows if against(row["who"])]
     found = []
     for tolerance in dict.fromkeys(tolerances):
-        same = rows if tolerance is None else [row for row in rows if _tolerance(row["who"]) == tolerance]
+        # a name without a number is of the tolerance that the case states
+        same = rows if tolerance is None else [r for r in rows if _tolerance(r["who"]) in (tolerance, None)]
         ours, theirs = fastest(same, lambda who: _kind(who) == "ours"), fastest(same, against)
         if ours is not None and theirs is not None:
             found.append((ours, theirs))
