@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_CACHE = 2**22  # [bytes] of coil images that go through all steps together
+_CACHE = 2**23  # [bytes] of coil images that go through all steps together
 _REUSED = 2**25  # [bytes] what is larger, malloc gives back to the system and asks for anew, page by page
 _GPU = 2**28  # [bytes] the same where only the memory for them counts
 
@@ -56,10 +56,10 @@ def weights(w: Tensor) -> tuple[Tensor, Tensor]:
 def encode(x: Tensor, maps: Tensor | None, p: Tensor, weight: Tensor) -> Tensor:
     """w · fftn(S p x): (n, *spatial) -> (n, coils, *spatial); w complex, or real and `doubled`."""
     coils, dims = 1 if maps is None else len(maps), tuple(range(-p.ndim, 0))
-    cut = _Pieces(len(x), coils, p)
+    cut, x = _Pieces(len(x), coils, p), x * p
 
     def piece(images: slice, part: slice, room: Tensor | None, out: Tensor | None) -> Tensor:
-        z = (x[images] * p)[:, None]
+        z = x[images, None]
         if maps is not None:
             z = torch.mul(_of(maps, part, p), z, out=room)
         z = torch.fft.fftn(z, dim=dims)

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from .pool import available, share
 
-_SINGLE_THREAD = 1 << 22  # below so many kernel evaluations threads cost more than they give
+_SPLIT_IMAGE = 1 << 22  # kernel evaluations of one image from which FINUFFT's threads give more than they cost
+_SPLIT_BATCH = 1 << 19  # the same of a batch, whose images our threads share
 _KEPT = 8  # kinds of plan: direction, precision, images at a time
 _IMPORTED_BY = os.getpid()
 
@@ -81,8 +82,10 @@ def _execute(
 ) -> None:
     single = given.dtype == torch.complex64
     eps, upsampling = _accuracy(tolerance, single, len(points), spatial)
-    threads = 1 if _small(len(points), spatial) or _forked() else available()
-    each = max(1, threads // len(given))
+    work = len(points) * _width(eps, upsampling) ** len(spatial)
+    threads = available() if len(given) * work >= _SPLIT_BATCH else 1
+    each = max(1, threads // len(given)) if work >= _SPLIT_IMAGE and not _forked() else 1
+    threads = min(threads, each * len(given))
     # one plan for the whole batch, or images that the threads take as they come
     together = len(given) if threads == 1 else 1
     source, target = given.detach().numpy(), out.numpy()
@@ -130,8 +133,11 @@ def _axes(points: Tensor, single: bool) -> list[NDArray[Any]]:
     return [np.ascontiguousarray(k, np.float32 if single else np.float64) for k in array.T]
 
 
-def _small(samples: int, spatial: tuple[int, ...]) -> bool:
-    return samples * 6 ** len(spatial) < _SINGLE_THREAD
+def _width(eps: float, upsampling: float) -> int:
+    """Grid points along an axis that a sample touches; Barnett et al., section 3."""
+    if upsampling == 2:
+        return math.ceil(math.log10(10 / eps))
+    return math.ceil(math.log(1 / eps) / (math.pi * math.sqrt(1 - 1 / upsampling)))
 
 
 def _forked() -> bool:
