@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .checkpoints import read_card, write_bytes
-from .train_config import as_json, within
+from .train_config import as_json
 from .train_fabric import Ranks
 from .train_log import Progress, TensorBoard
 
@@ -31,7 +31,7 @@ def train_method(
     callback: Callable[[Progress], None] | None = None,
     log: str | Path | None = None,
     fabric: Any = None,
-    command: str | None = None,
+    called: str | None = None,
     **changes: Any,
 ) -> Learned:
     """Train the method called `name` and save it as `out`.safetensors with its card `out`.json.
@@ -42,7 +42,7 @@ def train_method(
     callback : given the progress after every step
     log : folder for TensorBoard (the extra `train`)
     fabric : a launched Lightning Fabric, see `recon.train_fabric`
-    command : what repeats this training, for the card; None: `recon train` with these arguments
+    called : the problem in the card's command, as a path to its file; None: the data's name
     changes : of the configuration: the recipe in `recon.zoo.recipes` for `data.name`, or else the paper's
 
     `out`.checkpoint.safetensors is written meanwhile, resumed from if it is there, and removed at the end;
@@ -77,7 +77,7 @@ def train_method(
         method.fabric = None
         if board:
             board.close(latest[0])
-    method.record["command"] = command or _command(name, data.name, minutes, half, changes)
+    method.record["command"] = _command(name, called or data.name, minutes, half, changes)
     method.record["torch"] = torch.__version__
     if ranks.first:
         method.save(out, half=half, scores=method.scores(data))
@@ -94,7 +94,6 @@ def train_seeds(
     minutes: float | None = None,
     *,
     say: Callable[[str], None] | None = None,
-    command: str | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Train `name` once from each seed, as `out`-seed0 …, and sum up in `out`.seeds.json.
@@ -111,8 +110,9 @@ def train_seeds(
     options : of `train_method`
     """
     data, out, seeds = _data(problem), Path(out), list(seeds)
-    settings = {k: v for k, v in options.items() if k not in ("half", "callback", "log", "fabric")}
+    settings = {k: v for k, v in options.items() if k not in ("half", "callback", "log", "fabric", "called")}
     half, first = options.get("half", True), Ranks(options.get("fabric")).first
+    every = _command(name, options.get("called") or data.name, minutes, half, settings)
     if not seeds or len(set(seeds)) < len(seeds) or "seed" in settings:
         raise ValueError(
             f"train_seeds seeds: expected one or more different ones, and no `seed` besides; got {seeds}"
@@ -126,8 +126,7 @@ def train_seeds(
         found = None if minutes else _done(stem, method, data.name, half)
         try:
             if found is None:
-                one = _command(name, data.name, minutes, half, {**settings, "seed": seed})
-                train_method(name, data, stem, minutes, command=one, **options, seed=seed)
+                train_method(name, data, stem, minutes, **options, seed=seed)
                 found = dict(read_card(stem.with_suffix(".json"))["scores"])
         except (ValueError, ArithmeticError, RuntimeError) as error:
             # a full disk or a missing package is no seed's fault, and not caught
@@ -138,8 +137,8 @@ def train_seeds(
             line = f"seed {seed}: " + ", ".join(f"{k} {v:.4g}" for k, v in found.items())
         if say:
             say(line)
-        many = command or f"{_command(name, data.name, minutes, half, settings)} --seeds {_listed(seeds)}"
-        summary = {"command": many, **_summed_up(scores), "failures": failures}
+        command = f"{every} --seeds {','.join(map(str, seeds))}"
+        summary = {"command": command, **_summed_up(scores), "failures": failures}
         if first:
             content = json.dumps(summary, indent=2) + "\n"
             write_bytes(out.with_name(f"{out.name}.seeds.json"), content.encode())
@@ -203,9 +202,3 @@ def _command(name: str, data: str, minutes: float | None, half: bool, changes: d
     for key, value in changes.items():
         words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(as_json(value))}"]
     return shlex.join(words)
-
-
-def _listed(seeds: list[int]) -> str:
-    for seed in seeds:
-        within("train_seeds seeds", seed, 0, 2**31 - 1)
-    return ",".join(map(str, seeds))

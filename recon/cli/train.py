@@ -98,7 +98,7 @@ def train(
             old.unlink()
     Ranks(fabric).wait()
     bar = _Bar(stem.name)
-    options: dict[str, Any] = {"half": half, "callback": bar, "fabric": fabric, "log": log, **changes}
+    options = {"half": half, "callback": bar, "fabric": fabric, "log": log, "called": problem, **changes}
     try:
         if numbers is None:
             train_method(method, data, stem, minutes, **options)

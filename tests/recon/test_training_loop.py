@@ -211,7 +211,7 @@ def test_weights_that_overflow_come_back_from_the_checkpoint(tmp_path):
     net = nn.Linear(3, 1, bias=False)
     gentle = lambda problem, x, generator: (
         0.0 * net(x).sum() if len(seen) < 5 else loss(problem, x, generator)
-    )  # noqa: E731, E501
+    )
     seen = []
     with pytest.raises(Diverged, match=r"weights of step 4 are in the network and in"):
         train(net, gentle, Points(), huge, checkpoint=path, callback=seen.append)
@@ -293,7 +293,7 @@ def test_checkpoints_from_before_a_setting_go_on_if_it_has_its_default(tmp_path)
     del header["curve"]
     old = {k: v for k, v in tensors.items() if not k.startswith("losses.")}
     write_tensors(path, old, header)
-    with pytest.raises(ValueError, match="another configuration .warmup 0, not 2"):
+    with pytest.raises(ValueError, match=r"another configuration .warmup 0, not 2"):
         train(net, loss_of(net), Points(), config(warmup=2), checkpoint=path)
     resumed = network(seed=3)
     train(resumed, loss_of(resumed), Points(), config(), checkpoint=path)
