@@ -66,8 +66,8 @@ def load(cls: type[Reconstructor], path: str | Path) -> Reconstructor:
     for part in (file, file.with_suffix(".json")):
         if not part.exists():
             raise FileNotFoundError(
-                f"{cls.__name__}.load: there is no {part}; weights are a .safetensors file and its .json card, "
-                "both as `save` wrote them"
+                f"{cls.__name__}.load: there is no {part}; weights are a .safetensors file and its "
+                ".json card, both as `save` wrote them"
             )
     card = read_card(file.with_suffix(".json"))
     if card["method"] not in METHODS:

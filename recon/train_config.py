@@ -92,7 +92,7 @@ class TrainingConfig:
 
 
 def rate(config: TrainingConfig, position: float) -> float:
-    """The learning rate at `position`, in steps: min(1, (position + 1) / warmup) · schedule · learning_rate."""
+    """min(1, (position + 1) / warmup) · schedule · learning_rate, where `position` counts steps."""
     rise = min(1.0, (position + 1) / config.warmup) if config.warmup else 1.0
     return config.learning_rate * rise * SCHEDULES[config.schedule](config, position)
 

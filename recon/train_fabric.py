@@ -60,7 +60,7 @@ def layout(environment: Mapping[str, str]) -> tuple[int, int]:
 
 
 class Ranks:
-    """This process among those that train together; alone if there is no Fabric.
+    """One process among those that train together; alone if there is no Fabric.
 
     fabric : Lightning's, launched; anything with its `global_rank`, `world_size`, `device`, `all_reduce`
         and `barrier`
@@ -77,7 +77,7 @@ class Ranks:
         return self.rank == 0
 
     def share(self, problem: Problem, images: Tensor) -> tuple[Problem, Tensor, float]:
-        """This rank's part of a batch, and which part of the whole it is."""
+        """The part of a batch that is this rank's, and which part of the whole it is."""
         if self.size == 1:
             return problem, images, 1.0
         n = len(images)

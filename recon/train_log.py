@@ -62,7 +62,7 @@ def curve_path(checkpoint: Path) -> Path:
 
 
 def write_curve(path: Path, progress: Progress) -> None:
-    """The curve as CSV, whole or not at all: step, seconds, loss, loss/term, score; empty where there is none."""
+    """The curve as CSV, whole or not at all: step, seconds, loss, loss/term …, score."""
     columns = ["step", "seconds", "loss", *(f"loss/{k}" for k in progress.terms), "score"]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")

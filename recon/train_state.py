@@ -20,7 +20,7 @@ from .train_log import Progress
 Terms = Mapping[str, Tensor]
 
 
-class Diverged(ValueError):
+class DivergedError(ValueError):
     """The loss or its gradient is NaN or inf."""
 
 
@@ -37,7 +37,7 @@ class State:
         """One step of the optimiser down the mean of `parts`, the losses of batches; returns its terms.
 
         share : of these batches in those of all ranks
-        Diverged where a term or the gradient is NaN or inf; the weights are then as before the step
+        DivergedError where a term or the gradient is NaN or inf; the weights are then as before the step
         """
         self.optimizer.zero_grad(set_to_none=True)
         weight, values = share / len(parts), dict[str, Tensor]()
@@ -51,7 +51,7 @@ class State:
         found = self.ranks.sum(values)
         for name, value in found.items():
             if not math.isfinite(value):
-                raise Diverged(f"{_named(name)} is NaN or inf ({value})")
+                raise DivergedError(f"{_named(name)} is NaN or inf ({value})")
         weights = [p for p in self.named.values() if p.grad is not None]
         self.ranks.sum_gradients(weights)
         if self.config.clip:
@@ -59,7 +59,7 @@ class State:
         else:
             length = nn.utils.get_total_norm([cast(Tensor, p.grad) for p in weights])
         if not bool(torch.isfinite(length)):
-            raise Diverged(f"the gradient of {self._culprit(parts)} is NaN or inf")
+            raise DivergedError(f"the gradient of {self._culprit(parts)} is NaN or inf")
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
@@ -104,8 +104,9 @@ class State:
         self.network.eval().requires_grad_(False)
 
     def finite(self) -> bool:
-        """Whether every weight is a number."""
-        return all(bool(torch.isfinite(p).all()) for p in self.named.values())
+        """Whether everything the network holds is: a bad batch spoils running statistics, too."""
+        held = (v for v in self.network.state_dict().values() if v.is_floating_point() or v.is_complex())
+        return all(bool(torch.isfinite(v).all()) for v in held)
 
     def save(self, path: Path, progress: Progress) -> None:
         """Write everything that the next step depends on."""
@@ -168,7 +169,7 @@ def _named(name: str) -> str:
 
 
 def _beside(weight: Tensor, key: str, value: Tensor) -> Tensor:
-    """A part of the optimiser's state, where it belongs: the count of steps on the CPU, the rest by the weight."""
+    """A part of the optimiser's state where it belongs: steps on the CPU, the rest by the weight."""
     if key == "step":
         return value
     if value.shape != weight.shape:

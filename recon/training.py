@@ -24,7 +24,7 @@ from .train_log import Progress as Progress
 from .train_log import curve_path, write_curve
 from .train_method import train_method as train_method
 from .train_method import train_seeds as train_seeds
-from .train_state import Diverged as Diverged
+from .train_state import DivergedError as DivergedError
 from .train_state import State, named_terms
 
 Loss = Callable[[Problem, Tensor, torch.Generator], Tensor | Mapping[str, Tensor]]
@@ -68,8 +68,9 @@ def train(
     error at the start; a checkpoint that cannot be written later (disk full) leaves the one before whole, is
     a RuntimeWarning, and training goes on.
 
-    Raises Diverged, a ValueError, where a loss or its gradient becomes NaN or inf: it names the term, step
-    and seed. The network then has its last finite (averaged) weights, and the checkpoint is of that step.
+    Raises DivergedError, a ValueError, where a loss or its gradient becomes NaN or inf: it names the term,
+    step and seed. The network then has its last finite (averaged) weights, and the checkpoint is of that
+    step.
     """
     ranks, state = Ranks(fabric), State(network, config, Ranks(fabric))
     progress = Progress(steps=config.steps)
@@ -84,8 +85,8 @@ def train(
             parts, share = batches.losses(progress.step, loss)
             try:
                 values = state.step(parts, share, rate(config, max(progress.step, spent * config.steps)))
-            except Diverged as error:
-                raise Diverged(_told(error, progress, config, files.diverged(progress))) from None
+            except DivergedError as error:
+                raise DivergedError(_told(error, progress, config, files.diverged(progress))) from None
             progress.add(values)
             progress.seconds, stop = ranks.agree(time.perf_counter() - started, bool(asked))
             if progress.step % config.validate_every == 0:
@@ -197,7 +198,7 @@ class _Files:
         return f"the weights of step {progress.step} are in the network{where}"
 
 
-def _told(error: Diverged, progress: Progress, config: TrainingConfig, kept: str) -> str:
+def _told(error: DivergedError, progress: Progress, config: TrainingConfig, kept: str) -> str:
     return (
         f"train: {error} at step {progress.step + 1} of {config.steps}, seed {config.seed}; {kept}; "
         "lower learning_rate, set clip, or look at the data's scale"

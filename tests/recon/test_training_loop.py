@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from operators import ParallelBeam, XRay
 from recon.checkpoints import read_tensors, write_tensors
 from recon.train_config import OPTIMIZERS, SCHEDULES, TrainingConfig, differences, rate
 from recon.train_log import TensorBoard, curve_path, read_curve
-from recon.training import Diverged, train
+from recon.training import DivergedError, train
 
 
 class Points:
@@ -95,13 +96,11 @@ def test_the_curve_lies_beside_the_weights_and_goes_on(tmp_path):
     scores = iter(range(100))
     for stop in (8, 10, 100):  # the second dies before it has written anything new
         net = network()
-        try:
+        with suppress(Killed):
             progress = train(
                 net, loss_of(net), Points(), config(), score=lambda: next(scores), checkpoint=path,
                 callback=killing(stop),
             )  # fmt: skip
-        except Killed:
-            pass
     rows = read_curve(tmp_path / "run.curve.csv")
     assert [row["step"] for row in rows] == [3, 6, 9, 11] and rows == progress.curve
     assert rows[1]["loss"] == pytest.approx(sum(progress.losses[3:6]) / 3, rel=1e-12)
@@ -179,11 +178,10 @@ def poisoned(net, where, at):
 def test_nan_stops_and_keeps_the_last_good_weights(tmp_path, where, message):
     path = tmp_path / "run.safetensors"
     net, good = network(), network()
-    with pytest.raises(Diverged, match=f"{message}.* step 6 of 11, seed 7; the weights of step 5"):
+    with pytest.raises(DivergedError, match=f"{message}.* step 6 of 11, seed 7; the weights of step 5"):
         train(net, poisoned(net, where, 6), Points(), config(average=0.5, seed=7), checkpoint=path)
     with pytest.raises(Killed):
-        train(good, loss_of(good), Points(), config(average=0.5, seed=7), checkpoint=tmp_path / "good.safetensors",
-              callback=killing(5))  # fmt: skip
+        train(good, loss_of(good), Points(), config(average=0.5, seed=7), callback=killing(5))
     assert not net.training and all(p.grad is None and not p.requires_grad for p in net.parameters())
     assert bool(torch.isfinite(flat(net)).all())
     # healthy from there on: the checkpoint is of step 5 and of the averaged weights the network has
@@ -205,17 +203,33 @@ def test_weights_that_overflow_come_back_from_the_checkpoint(tmp_path):
     net = nn.Linear(3, 1, bias=False)
     loss = lambda problem, x, generator: 1e15 * net(x).sum()  # noqa: E731
     huge = config(optimizer="sgd", learning_rate=1e30, schedule="constant", clip=None, beta1=0.0)
-    with pytest.raises(Diverged, match=r"step 2 of 11.*not finite either, and there is no checkpoint"):
+    with pytest.raises(DivergedError, match=r"step 2 of 11.*not finite either, and there is no checkpoint"):
         train(net, loss, Points(), huge)
     path = tmp_path / "run.safetensors"
     net = nn.Linear(3, 1, bias=False)
-    gentle = lambda problem, x, generator: (
-        0.0 * net(x).sum() if len(seen) < 5 else loss(problem, x, generator)
-    )
     seen = []
-    with pytest.raises(Diverged, match=r"weights of step 4 are in the network and in"):
+
+    def gentle(problem, x, generator):
+        return 0.0 * net(x).sum() if len(seen) < 5 else loss(problem, x, generator)
+
+    with pytest.raises(DivergedError, match=r"weights of step 4 are in the network and in"):
         train(net, gentle, Points(), huge, checkpoint=path, callback=seen.append)
     assert bool(torch.isfinite(net.weight).all()) and read_tensors(path)[1]["step"] == 4
+
+
+def test_statistics_spoiled_by_a_bad_batch_come_back_from_the_checkpoint(tmp_path):
+    path, net, steps = tmp_path / "run.safetensors", network(), []
+
+    class Spoiled(Points):
+        def batches(self, size, generator):
+            for problem, x in super().batches(size, generator):
+                yield problem, x * (torch.nan if len(steps) == 6 else 1.0)
+
+    with pytest.raises(DivergedError, match=r"loss term 'fit'.* step 7 of 11.*weights of step 4 are in"):
+        train(
+            net, loss_of(net), Spoiled(), config(), checkpoint=path, callback=lambda p: steps.append(p.step)
+        )
+    assert bool(torch.isfinite(flat(net)).all()) and read_tensors(path)[1]["step"] == 4
 
 
 def test_disk_full_leaves_the_last_checkpoint_and_training_goes_on(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from recon.checkpoints import read_tensors
+from recon.checkpoints import read_tensors, write_tensors
 from recon.train_fabric import Ranks, launched, layout
 from recon.training import TrainingConfig, train
 
@@ -76,7 +76,8 @@ def main(folder, rank):
     torch.set_num_threads(1)
     folder = Path(folder)
     net, progress = trained(folder / "both.safetensors", fabric=Gloo(int(rank), folder))
-    torch.save((flat(net), progress.losses, progress.seconds), folder / f"rank{rank}.pt")
+    told = {"losses": progress.losses, "seconds": progress.seconds}
+    write_tensors(folder / f"rank{rank}.safetensors", {"weights": flat(net)}, told)
     torch.distributed.destroy_process_group()
 
     def kill(progress):
@@ -96,22 +97,23 @@ def start(*arguments):
 def test_killed_processes_and_processes_together(tmp_path):
     """SIGKILL between steps loses nothing; two ranks make the steps of one process."""
     running = [start(tmp_path, rank) for rank in (0, 1)]
-    told = [process.communicate(timeout=300)[1] for process in running]
-    assert [process.returncode for process in running] == [-signal.SIGKILL, 0], told
+    errors = [process.communicate(timeout=300)[1] for process in running]
+    assert [process.returncode for process in running] == [-signal.SIGKILL, 0], errors
     alone, progress = trained()
 
     assert read_tensors(tmp_path / "killed.safetensors")[1]["step"] == 4
     resumed, _ = trained(tmp_path / "killed.safetensors")
     assert torch.equal(flat(resumed), flat(alone))
 
-    found = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
-    assert torch.equal(found[0][0], found[1][0]) and found[0][1:] == found[1][1:]
+    found = [read_tensors(tmp_path / f"rank{rank}.safetensors") for rank in (0, 1)]
+    (ours, told), (theirs, also) = ((tensors["weights"], header) for tensors, header in found)
+    assert torch.equal(ours, theirs) and told == also
     # five images are shared 3 to 2: the same sums in another order, in float64
-    torch.testing.assert_close(found[0][0], flat(alone), rtol=1e-10, atol=1e-12)
-    assert found[0][1] == pytest.approx(progress.losses, rel=1e-12)
+    torch.testing.assert_close(ours, flat(alone), rtol=1e-10, atol=1e-12)
+    assert told["losses"] == pytest.approx(progress.losses, rel=1e-12)
     # one process goes on where two ended
     again, _ = trained(tmp_path / "both.safetensors")
-    assert torch.equal(flat(again), found[0][0])
+    assert torch.equal(flat(again), ours)
 
 
 @pytest.mark.parametrize(
