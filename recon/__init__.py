@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from .scaling import CentreScaled as CentreScaled
     from .scaling import estimate_sigma as estimate_sigma
     from .scaling import kspace_scale as kspace_scale
+    from .selfsupervised.equivariant import EquivariantImaging as EquivariantImaging
+    from .selfsupervised.noise2inverse import Noise2Inverse as Noise2Inverse
+    from .selfsupervised.sure import SURETraining as SURETraining
     from .sinogram_denoising import SinogramDenoisedFBP as SinogramDenoisedFBP
     from .solvers import Iterate as Iterate
     from .solvers import admm as admm
@@ -100,6 +103,7 @@ _EXPORTS = {
     "DeepImagePrior": "dip",
     "DictionaryReconstruction": "dictionary",
     "EmissionFBP": "emission",
+    "EquivariantImaging": "selfsupervised.equivariant",
     "FBP": "direct",
     "FBPNonLocalMeans": "nonlocal_means",
     "FBPUNet": "baselines.postprocess",
@@ -118,6 +122,7 @@ _EXPORTS = {
     "METHODS": "base",
     "MLEM": "emission",
     "MoDL": "unrolled.modl",
+    "Noise2Inverse": "selfsupervised.noise2inverse",
     "OSEM": "emission",
     "OSSART": "iterative",
     "OSSQS": "variational",
@@ -134,6 +139,7 @@ _EXPORTS = {
     "RootSumOfSquares": "mri",
     "SART": "iterative",
     "SIRT": "iterative",
+    "SURETraining": "selfsupervised.sure",
     "SinogramDenoisedFBP": "sinogram_denoising",
     "Tikhonov": "variational",
     "TotalGeneralisedVariation": "variational",

@@ -292,7 +292,7 @@ def train_method(
     out = Path(out)
     checkpoint = out.with_name(f"{out.name}.checkpoint.safetensors")
     method.fit(
-        data if method.data_kind == "paired" else data.unpaired(),
+        data.of_kind(method.data_kind),
         minutes=minutes,
         checkpoint=checkpoint,
         callback=callback,
