@@ -68,9 +68,11 @@ if TYPE_CHECKING:
     from .solvers import sart as sart
     from .solvers import sart_on_disk as sart_on_disk
     from .solvers import sirt as sirt
+    from .unrolled.dual_domain import DualDomain as DualDomain
     from .unrolled.equilibrium import DeepEquilibrium as DeepEquilibrium
     from .unrolled.gradient import LearnedGradient as LearnedGradient
     from .unrolled.ista import ISTANet as ISTANet
+    from .unrolled.ista_unet import ISTAUNet as ISTAUNet
     from .unrolled.itnet import ItNet as ItNet
     from .unrolled.modl import MoDL as MoDL
     from .unrolled.pdhg import LearnedPDHG as LearnedPDHG
@@ -102,6 +104,7 @@ _EXPORTS = {
     "DeepEquilibrium": "unrolled.equilibrium",
     "DeepImagePrior": "dip",
     "DictionaryReconstruction": "dictionary",
+    "DualDomain": "unrolled.dual_domain",
     "EmissionFBP": "emission",
     "EquivariantImaging": "selfsupervised.equivariant",
     "FBP": "direct",
@@ -112,6 +115,7 @@ _EXPORTS = {
     "GradientStepPlugAndPlay": "plug_and_play",
     "HuberTotalVariation": "variational",
     "ISTANet": "unrolled.ista",
+    "ISTAUNet": "unrolled.ista_unet",
     "ItNet": "unrolled.itnet",
     "Iterate": "solvers",
     "LSQR": "iterative",

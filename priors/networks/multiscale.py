@@ -1,0 +1,77 @@
+"""A convolutional dictionary on several scales, shaped like a U-Net's decoder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class MultiscaleDictionary(nn.Module):
+    """D γ: h ← γ_coarsest, then h ← C [U h, γ] at every finer scale, last an image from the finest h; linear.
+
+    The decoder of a U-Net without rectifiers, normalisation or biases: Liu, Wu, Wolf, Yuan, IEEE Trans.
+    Comput. Imaging 8 (2022). U doubles the size (2×2 kernels side by side), C is a 3×3 convolution with zeros
+    around. Every code γ is a tensor (n, widths[k], ny / 2^k, nx / 2^k), finest first; sides divide by
+    2^(scales − 1).
+
+    channels : of the image
+    widths : channels of the codes, finest first
+    """
+
+    def __init__(self, channels: int = 1, widths: Sequence[int] = (32, 64, 128, 256, 512)):
+        super().__init__()
+        self.widths = tuple(widths)
+        self.multiple = 2 ** (len(self.widths) - 1)
+        self.up = nn.ParameterList(_drawn(b, a, 2) for a, b in pairwise(self.widths))
+        self.join = nn.ParameterList(_drawn(a, 2 * a, 3) for a in self.widths[:-1])
+        self.last = _drawn(channels, self.widths[0], 3)
+
+    def forward(self, codes: Sequence[Tensor]) -> Tensor:
+        """Image (n, channels, ny, nx) from codes, finest first."""
+        h = codes[-1]
+        for up, join, code in reversed(list(zip(self.up, self.join, codes[:-1], strict=True))):
+            h = functional.conv_transpose2d(h, up, stride=2)
+            h = functional.conv2d(torch.cat([h, code], 1), join, padding=1)
+        return functional.conv2d(h, self.last, padding=1)
+
+    def adjoint(self, x: Tensor) -> list[Tensor]:
+        """D*x, codes finest first, from images (n, channels, ny, nx)."""
+        codes = []
+        h = functional.conv_transpose2d(x, self.last, padding=1)
+        for up, join in zip(self.up, self.join, strict=True):
+            h, code = functional.conv_transpose2d(h, join, padding=1).chunk(2, 1)
+            codes.append(code)
+            h = functional.conv2d(h, up, stride=2)
+        return [*codes, h]
+
+    @torch.no_grad()
+    def normalise(self, iterations: int = 20) -> Self:
+        """Divide D by ‖D‖, found by so many power iterations on a small image."""
+        side = max(8, 2 * self.multiple)
+        x = torch.ones(1, self.last.shape[0], side, side)
+        x[..., ::2] = -0.5
+        norm = torch.ones(())
+        for _ in range(iterations):
+            x = self(self.adjoint(x))
+            norm = x.square().sum().sqrt()
+            x = x / norm
+        self.last.div_(norm.sqrt())
+        return self
+
+
+def _drawn(outside: int, inside: int, side: int) -> nn.Parameter:
+    weight = torch.empty(outside, inside, side, side)
+    # 2×2 kernels that do not overlap reach a pixel once each
+    fan = inside * side**2 if side == 3 else outside
+    return nn.Parameter(nn.init.normal_(weight, std=1 / math.sqrt(fan)))
+
+
+def soft(z: Tensor, threshold: Tensor) -> Tensor:
+    """sign(z) (|z| − threshold)₊"""
+    return z - torch.clamp(z, -threshold, threshold)
