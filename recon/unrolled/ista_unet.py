@@ -24,7 +24,7 @@ class ISTAUNetConfig(UnrolledConfig):
 
     base, depth : channels of the finest scale, doubled at each of `depth` scales
     iterations : steps of ISTA
-    thresholds : first λ of every scale, finest first; those that are missing are 0
+    thresholds : first λ of every scale, finest first; a scale whose λ is 0, or missing, is never shrunk
     step : first η; the first D has norm 1
     tied : E = D*, so that every step lowers ½‖D γ − x₀‖² + Σ λ|γ| while η‖D‖² ≤ 1
     start : the image that is coded, see `recon.unrolled.base.first_image`
@@ -45,7 +45,7 @@ class ISTAUNetConfig(UnrolledConfig):
         super().__post_init__()
         within("ISTAUNet base", self.base, 1, 10_000)
         within("ISTAUNet depth", self.depth, 1, 12)
-        within("ISTAUNet iterations", self.iterations, 1, 1000)
+        within("ISTAUNet iterations", self.iterations, 1, 100_000)
         at_least("ISTAUNet step", self.step, 0.0)
         if not isinstance(self.thresholds, tuple) or len(self.thresholds) > self.depth:
             raise ValueError(
@@ -59,8 +59,8 @@ class ISTAUNet(Unrolled):
     """γ ← S_λη(γ − η E (D γ − x₀)),   x = W γ: the first image x₀, coded sparsely on several scales.
 
     Liu, Wu, Wolf, Yuan, IEEE Trans. Comput. Imaging 8 (2022). D, E* and W are multiscale convolutional
-    dictionaries, the same in all steps; they begin alike and learn apart (E stays D* if `tied`). λ ≥ 0 of
-    every scale and η > 0 are learned. Sees the data only through x₀, the filtered back projection where there is one. The
+    dictionaries, the same in all steps; they begin alike and learn apart (E stays D* if `tied`). λ > 0 and
+    η > 0 are learned. Sees the data only through x₀, the filtered back projection where there is one. The
     only non-linearity is the threshold.
     """
 
@@ -73,18 +73,25 @@ class ISTAUNet(Unrolled):
         if not c.tied:
             self.analysis = deepcopy(self.synthesis)
         self.output = deepcopy(self.synthesis)
-        self.thresholds = nn.Parameter(torch.tensor((*c.thresholds, *(0.0,) * c.depth)[: c.depth]))
+        self.log_thresholds = nn.Parameter(torch.tensor([t for t in c.thresholds if t > 0]).log())
         self.log_step = nn.Parameter(torch.tensor(c.step).log())
 
     def iterate(self, A: LinearOperator, y: Tensor) -> Tensor:
         x = first_image(A, y, self.config.start)
         return self.again(lambda v: on_planes(self.coded, v[:, None])[:, 0], x)
 
+    @property
+    def thresholds(self) -> list[Tensor]:
+        """λ of every scale, finest first."""
+        learned = iter(self.log_thresholds.exp())
+        given = (*self.config.thresholds, *(0.0,) * self.config.depth)[: self.config.depth]
+        return [next(learned) if t > 0 else torch.zeros_like(self.log_step) for t in given]
+
     def codes(self, x: Tensor) -> list[Tensor]:
         """γ, finest first, of planes (n, channels, ny, nx) whose sides the dictionary divides."""
         D = self.synthesis
         E = D if self.config.tied else self.analysis
-        step, thresholds = self.log_step.exp(), self.thresholds.clamp(min=0)
+        step, thresholds = self.log_step.exp(), self.thresholds
         codes = [soft(step * z, step * t) for z, t in zip(E.adjoint(x), thresholds, strict=True)]
         for _ in range(self.config.iterations - 1):
             slopes = E.adjoint(D(codes) - x)
