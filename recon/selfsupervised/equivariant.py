@@ -74,23 +74,23 @@ class EquivariantImaging(SelfSupervised):
         norm2 = self.scanner(problem).norm ** 2
         y, _ = self.inside(problem)
         x = self.apply_to(A, y)
-        first = self._risk(problem, y, generator) if c.robust else squared(A(x) - y).mean()
-        sigma = self.variance(problem).sqrt() if c.robust else None
+        predicted = A(x)
+        if c.robust:
+            variance = self.variance(problem)
+            sigma = torch.where(variance.isfinite(), variance, 0).sqrt()
+            risk = stein(lambda v: A(self.apply_to(A, v)), y, variance, generator, c.step, predicted)
+            first = risk.mean()
+        else:
+            first = squared(predicted - y).mean()
         second = torch.zeros_like(first)
         for _ in range(c.transforms):
             turned = transformed(x, c.group, generator)
             seen = A(turned)
-            if sigma is not None:
+            if c.robust:
                 noise = torch.randn(seen.shape, generator=generator, dtype=seen.dtype).to(seen.device)
-                seen = seen + torch.where(sigma.isfinite(), sigma, 0) * noise
+                seen = seen + sigma * noise
             second = second + squared(self.apply_to(A, seen) - turned).mean()
         return first / norm2 + c.weight * second / c.transforms
-
-    def _risk(self, problem: Problem, y: Tensor, generator: torch.Generator) -> Tensor:
-        def predict(v: Tensor) -> Tensor:
-            return problem.A(self.apply_to(problem.A, v))
-
-        return stein(predict, y, self.variance(problem), generator, self.config.step).mean()
 
     @classmethod
     def examples(cls) -> list[EquivariantImaging]:

@@ -68,6 +68,7 @@ def stein(
     variance: Tensor,
     generator: torch.Generator,
     step: float = 0.01,
+    h: Tensor | None = None,
 ) -> Tensor:
     """Mean over rays of |h(y) − y|² − σ² + 2 σ² Re b̄ (h(y + τ b) − h(y)) / τ, per image (n,).
 
@@ -77,13 +78,15 @@ def stein(
     predict  h, data (n, *shape) -> predicted data; every image by itself
     variance σ² = E|noise|², (n, *shape); inf where nothing was measured, which does not count
     step     τ over the root mean square of σ
+    h        h(y), if it is known already
     """
     measured = torch.isfinite(variance)
     sigma2 = torch.where(measured, variance, 0)
     count = measured.flatten(1).sum(1)
     tau = spread(step * (sigma2.flatten(1).sum(1) / count).sqrt(), y.ndim - 1)
     probe = torch.randn(y.shape, generator=generator, dtype=y.dtype).to(y.device) * measured
-    h, moved = predict(y), predict(y + tau * probe)
+    h = predict(y) if h is None else h
+    moved = predict(y + tau * probe)
     slope = (probe.conj() * (moved - h)).real / tau
     per_ray = (squared(h - y) - sigma2 + 2 * sigma2 * slope) * measured
     return per_ray.flatten(1).sum(1) / count

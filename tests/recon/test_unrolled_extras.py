@@ -199,9 +199,8 @@ def coded(**changes):
     return ISTAUNet(**changes, steps=1, learning_rate=1e-30).fit(pairs(ct()))
 
 
-@torch.no_grad()
 def test_tied_steps_lower_the_objective_towards_its_minimum():
-    method = coded(iterations=1, thresholds=(0.05, 0.05, 0.05))
+    method = coded(iterations=1, thresholds=(0.5, 0.5, 0.5)).requires_grad_(False)
     x = noise(2, 1, 8, 8).real
     D, weights = method.synthesis, method.thresholds
 
@@ -210,16 +209,16 @@ def test_tied_steps_lower_the_objective_towards_its_minimum():
         return 0.5 * (D(z) - x).flatten(1).square().sum(1) + sparse
 
     values = []
-    for iterations in (1, 2, 3, 5, 10, 200):
+    for iterations in (1, 2, 3, 5, 10, 400):
         method.config = type(method.config)(**{**vars(method.config), "iterations": iterations})
         values.append(objective(z := method.codes(x)))
     assert bool((torch.stack(values).diff(dim=0) < 0).all())
     slopes = D.adjoint(D(z) - x)
     for slope, code, t in zip(slopes, z, weights, strict=True):
-        # 0 ∈ slope + t ∂|code|; ISTA comes near as 1/k, after 200 steps to a tenth
-        assert float(slope.abs().max()) < 1.1 * float(t)
+        # 0 ∈ slope + t ∂|code|; ISTA comes near as 1/k at worst, after 400 steps to a hundredth
+        assert float(slope.abs().max()) < 1.01 * float(t)
         used = code.abs() > 0.05
-        torch.testing.assert_close(slope[used], -t * code[used].sign(), rtol=0.1, atol=0)
+        torch.testing.assert_close(slope[used], -t * code[used].sign(), rtol=0.01, atol=0)
 
 
 def test_without_thresholds_it_is_linear_and_with_them_not():
