@@ -199,7 +199,9 @@ class Measurements(UnpairedData):
     """
 
     @classmethod
-    def of(cls, train: Problem, validation: Problem | None = None, name: str = "measurements") -> Measurements:
+    def of(
+        cls, train: Problem, validation: Problem | None = None, name: str = "measurements"
+    ) -> Measurements:
         """Data that have no truth; what is validated on may be what is learned from.
 
         train, validation : batched, y (n, *A.out_shape), from one scanner

@@ -61,7 +61,7 @@ class SelfSupervised(Learned):
 
     def build(self, scanner: TrainedFor) -> None:
         c = self.config
-        cls = METHODS[c.method] if c.method in METHODS else None
+        cls = METHODS.get(c.method)
         if cls is None or not issubclass(cls, FBPUNet | Unrolled):
             raise ValueError(
                 f"{type(self).__name__} method: expected 'fbp-unet' or an unrolled method, got {c.method!r}"

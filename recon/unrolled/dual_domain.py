@@ -60,7 +60,7 @@ class DualDomainConfig(UnrolledConfig):
 
 
 class DualDomain(Unrolled):
-    """u = v + h(v, y),   x̄ = B u,   x ← x̄ + g(x̄, B y),   then v = A x: correct data, invert, correct the image.
+    """u = v + h(v, y),   x̄ = B u,   x ← x̄ + g(x̄, B y),   then v = A x: correct data, invert, correct.
 
     Lin et al., CVPR 2019 (DuDoNet), and, alternating and for MRI, Eo et al., Magn. Reson. Med. 80 (2018)
     (KIKI-net). v begins as y. B is filtered back projection for `XRay` in the plane; for `Sense` k-space of

@@ -104,9 +104,7 @@ class VarNet(Unrolled):
             return self._on_images(A, y)
         if not isinstance(inner, Sense):
             what = "form='kspace'" if config.form == "kspace" else "maps='learned'"
-            raise ValueError(
-                f"VarNet {what}: needs Sense, got {inner!r}; use form='image' with maps='given'"
-            )
+            raise ValueError(f"VarNet {what}: needs Sense, got {inner!r}; use form='image' with maps='given'")
         y = y / c
         if config.maps == "learned":
             coded = Encoding(inner, self.sensitivities(inner, y))

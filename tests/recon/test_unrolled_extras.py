@@ -1,6 +1,7 @@
 """Dual-domain networks, ISTA U-Net, and VarNet with coil maps of its own."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -190,7 +191,7 @@ def test_the_first_dictionary_has_norm_one():
 
 def test_as_many_weights_as_its_convolutions_have():
     w = (32, 64, 128, 256, 512)
-    one = sum(4 * b * a + 9 * 2 * a * a for a, b in zip(w, w[1:], strict=False)) + 9 * w[0]
+    one = sum(4 * b * a + 9 * 2 * a * a for a, b in pairwise(w)) + 9 * w[0]
     assert sum(p.numel() for p in MultiscaleDictionary(1, w).parameters()) == one
 
 
