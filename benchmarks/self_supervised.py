@@ -1,14 +1,14 @@
-"""How far methods come that learn without truth: FBP, TV, three kinds of self-supervision, a supervised U-Net.
+"""How far methods come that learn without truth: FBP, TV, three self-supervised ones, a supervised U-Net.
 
     python benchmarks/self_supervised.py            # 3000 steps each, half an hour on a quiet core; resumable
     python benchmarks/self_supervised.py --quick    # two steps each, seconds, nothing kept
 
 `ellipses-small`: 64², 30 views, 5 % noise, 32 test images. All networks are the same U-Net behind the same
-filtered back projection, take the same number of optimiser steps on the same 256 noisy sinograms, and but for
-the supervised one see no image. Nothing is chosen by a truth: λ of TV by the discrepancy, and α of equivariant
-imaging by the held-out score of the validation data at the end of training, which the table gives for all:
+filtered back projection, take the same number of optimiser steps on the same 256 noisy sinograms, and but
+for the supervised one see no image. Nothing is chosen by a truth: λ of TV by the discrepancy, α of
+equivariant imaging by the held-out score on validation data. That score, which the table gives for all, is
 10 log₁₀ of Σ|y|² over the squared error with which every fourth view is predicted from the others.
-PSNR and SSIM are the oracle's; range max − min of each truth. Finished rows lie in --work and are not run again.
+PSNR and SSIM are the oracle's; range max − min of each truth. What --work has is not computed again.
 """
 
 import argparse
@@ -135,9 +135,9 @@ def main() -> None:
     imaging = [k for k in rows if k.startswith("robust")]
     chosen = max(imaging, key=lambda k: rows[k]["validation_db"])
     lines = [
-        f"`ellipses-small` (64², 30 views, 5 % noise), {len(truth)} test images, {steps} steps of batches of 4",
-        f"on {len(data.train[1])} noisy sinograms, U-Net of {NETWORK['base']} channels and {NETWORK['depth']}",
-        f"scales. By held-out views of the validation data: {chosen.split(', ')[1]}.",
+        f"`ellipses-small` (64², 30 views, 5 % noise), {len(truth)} test images, {steps} steps of batches",
+        f"of 4 on {len(data.train[1])} noisy sinograms, U-Net of {NETWORK['base']} channels and",
+        f"{NETWORK['depth']} scales. By held-out views of the validation data: {chosen.split(', ')[1]}.",
         "",
         "| method | PSNR [dB] | ± | SSIM | held-out views [dB] | training [s] |",
         "|---|---|---|---|---|---|",

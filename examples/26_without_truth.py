@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Learning from noisy sinograms alone
 # Forty-eight noisy scans of which nobody has the image. Noise2Inverse trains a small U-Net behind the filtered
-# back projection: from three quarters of the views it predicts the fourth, whose noise is its own, so that
-# noise cannot be learned. No truth is seen by any method; the truth of one more scan serves to look at.
+# back projection: from three quarters of the views it predicts the rays of the others, whose noise is their
+# own, so that noise cannot be learned. No method sees a truth; that of one more scan serves to look at.
 
 # %%
 import math
@@ -29,19 +29,23 @@ scans = Measurements.of(scanner.train[0], scanner.validation[0], name="48 scans 
 
 # %% Training; how it goes is told by views predicted from the others, again without truth
 method = Noise2Inverse(
-    settings={"base": 8, "depth": 3, "filter": "ram-lak"}, steps=150, batch_size=4, learning_rate=2e-3
+    settings={"base": 12, "depth": 3},
+    domain="data",
+    steps=250,
+    batch_size=4,
+    learning_rate=3e-3,
+    average=0.97,
+    validate_every=50,
 )
-method.fit(scans)
-before = Noise2Inverse(settings={"base": 8, "depth": 3, "filter": "ram-lak"}, steps=1, learning_rate=1e-12)
-before.fit(scans)
-print(f"views predicted: {before.record['validation']:.2f} dB by FBP alone,", end=" ")
-print(f"{method.record['validation']:.2f} dB after training")
+curve: list[tuple[int, float]] = []
+method.fit(scans, callback=lambda progress: curve.__setitem__(slice(None), progress.scores))
+print("views predicted [dB]: " + ", ".join(f"{value:.2f} after {step}" for step, value in curve))
 
 # %% Beside methods without training; λ of TV by the discrepancy
 problem, truths = scanner.pairs([2**30])
 truth = truths[0]
 methods = {
-    "FBP": FBP(),
+    "FBP, Ram-Lak": FBP(filter="ram-lak"),
     "FBP, Hann": FBP(filter="hann"),
     "total variation": TotalVariation(),
     "Noise2Inverse": method,

@@ -1,9 +1,10 @@
-"""A convolutional dictionary on several scales, shaped like a U-Net's decoder."""
+"""A convolutional dictionary on several scales, shaped like a U-Net's decoder, and sparse coding with it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from itertools import pairwise
 from typing import Self
 
@@ -70,6 +71,65 @@ def _drawn(outside: int, inside: int, side: int) -> nn.Parameter:
     # 2×2 kernels that do not overlap reach a pixel once each
     fan = inside * side**2 if side == 3 else outside
     return nn.Parameter(nn.init.normal_(weight, std=1 / math.sqrt(fan)))
+
+
+class SparseCoding(nn.Module):
+    """W γ_K,   γ₀ = 0,   γ ← S_ηλ(γ − η E (D γ − x)): ISTA with dictionaries that are learned.
+
+    Liu, Wu, Wolf, Yuan, IEEE Trans. Comput. Imaging 8 (2022). D, E* and W begin alike, with norm 1, and learn
+    apart; λ > 0 and η > 0 are learned. S shrinks by its index.
+
+    channels, widths : of the dictionaries
+    thresholds : first λ of every scale, finest first; a scale whose λ is 0, or missing, is never shrunk
+    iterations : K
+    step : first η
+    tied : E = D*, so that every step lowers ½‖D γ − x‖² + Σ λ|γ| while η‖D‖² ≤ 1
+    """
+
+    def __init__(
+        self,
+        channels: int = 1,
+        widths: Sequence[int] = (32, 64, 128, 256, 512),
+        thresholds: Sequence[float] = (0.1, 0.01),
+        iterations: int = 5,
+        step: float = 1.0,
+        tied: bool = False,
+    ):
+        super().__init__()
+        self.first, self.iterations, self.tied = tuple(thresholds), iterations, tied
+        self.synthesis = MultiscaleDictionary(channels, widths).normalise()
+        if not tied:
+            self.analysis = deepcopy(self.synthesis)
+        self.output = deepcopy(self.synthesis)
+        self.log_thresholds = nn.Parameter(torch.tensor([t for t in thresholds if t > 0]).log())
+        self.log_step = nn.Parameter(torch.tensor(step).log())
+
+    @property
+    def thresholds(self) -> list[Tensor]:
+        """λ of every scale, finest first."""
+        learned, depth = iter(self.log_thresholds.exp()), len(self.synthesis.widths)
+        first = (*self.first, *(0.0,) * depth)[:depth]
+        return [next(learned) if t > 0 else torch.zeros_like(self.log_step) for t in first]
+
+    def codes(self, x: Tensor) -> list[Tensor]:
+        """γ, finest first, of images whose sides the dictionary divides."""
+        D = self.synthesis
+        E = D if self.tied else self.analysis
+        step, thresholds = self.log_step.exp(), self.thresholds
+        codes = [soft(step * z, step * t) for z, t in zip(E.adjoint(x), thresholds, strict=True)]
+        for _ in range(self.iterations - 1):
+            slopes = E.adjoint(D(codes) - x)
+            codes = [
+                soft(code - step * slope, step * t)
+                for code, slope, t in zip(codes, slopes, thresholds, strict=True)
+            ]
+        return codes
+
+    def forward(self, x: Tensor) -> Tensor:
+        ny, nx = x.shape[-2:]
+        m = self.synthesis.multiple
+        wide = functional.pad(x, (0, -nx % m, 0, -ny % m), mode="replicate")
+        return self.output(self.codes(wide))[..., :ny, :nx]
 
 
 def soft(z: Tensor, threshold: Tensor) -> Tensor:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from operators import LinearOperator
 from priors.networks.channels import on_planes, real_channels, unet_widths
-from priors.networks.multiscale import MultiscaleDictionary, soft
+from priors.networks.multiscale import SparseCoding
 
 from ..learned import TrainedFor
 from ..training import within
@@ -69,44 +66,11 @@ class ISTAUNet(Unrolled):
     def layers(self, scanner: TrainedFor) -> None:
         c = self.config
         channels, widths = real_channels(1, scanner.complex), unet_widths(c.base, c.depth)
-        self.synthesis = MultiscaleDictionary(channels, widths).normalise()
-        if not c.tied:
-            self.analysis = deepcopy(self.synthesis)
-        self.output = deepcopy(self.synthesis)
-        self.log_thresholds = nn.Parameter(torch.tensor([t for t in c.thresholds if t > 0]).log())
-        self.log_step = nn.Parameter(torch.tensor(c.step).log())
+        self.network = SparseCoding(channels, widths, c.thresholds, c.iterations, c.step, c.tied)
 
     def iterate(self, A: LinearOperator, y: Tensor) -> Tensor:
         x = first_image(A, y, self.config.start)
-        return self.again(lambda v: on_planes(self.coded, v[:, None])[:, 0], x)
-
-    @property
-    def thresholds(self) -> list[Tensor]:
-        """λ of every scale, finest first."""
-        learned = iter(self.log_thresholds.exp())
-        given = (*self.config.thresholds, *(0.0,) * self.config.depth)[: self.config.depth]
-        return [next(learned) if t > 0 else torch.zeros_like(self.log_step) for t in given]
-
-    def codes(self, x: Tensor) -> list[Tensor]:
-        """γ, finest first, of planes (n, channels, ny, nx) whose sides the dictionary divides."""
-        D = self.synthesis
-        E = D if self.config.tied else self.analysis
-        step, thresholds = self.log_step.exp(), self.thresholds
-        codes = [soft(step * z, step * t) for z, t in zip(E.adjoint(x), thresholds, strict=True)]
-        for _ in range(self.config.iterations - 1):
-            slopes = E.adjoint(D(codes) - x)
-            codes = [
-                soft(code - step * slope, step * t)
-                for code, slope, t in zip(codes, slopes, thresholds, strict=True)
-            ]
-        return codes
-
-    def coded(self, x: Tensor) -> Tensor:
-        """W γ(x) of real planes of any size."""
-        ny, nx = x.shape[-2:]
-        m = self.synthesis.multiple
-        wide = functional.pad(x, (0, -nx % m, 0, -ny % m), mode="replicate")
-        return self.output(self.codes(wide))[..., :ny, :nx]
+        return self.again(lambda v: on_planes(self.network, v[:, None])[:, 0], x)
 
     @classmethod
     def examples(cls) -> list[ISTAUNet]:
