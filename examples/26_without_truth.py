@@ -1,6 +1,6 @@
 # %% [markdown]
 # # Learning from noisy sinograms alone
-# Forty-eight noisy scans of which nobody has the image. Noise2Inverse trains a small U-Net behind the filtered
+# Forty-eight noisy scans of which nobody has the image. Noise2Inverse trains a small U-Net behind filtered
 # back projection: from three quarters of the views it predicts the rays of the others, whose noise is their
 # own, so that noise cannot be learned. No method sees a truth; that of one more scan serves to look at.
 
