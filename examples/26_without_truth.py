@@ -3,7 +3,7 @@
 # Forty-eight noisy scans of which nobody has the image. Noise2Inverse trains a small U-Net behind filtered
 # back projection: from three quarters of the views it predicts the reconstruction of the others, whose
 # noise is their own, so that noise cannot be learned. No method sees a truth; that of one more scan serves
-# to look at. So short a training gains much over the FBP it starts from, and does not reach TV.
+# to look at. So short a training gains over the FBP it starts from, and does not reach TV.
 
 # %%
 import math
@@ -56,7 +56,7 @@ for name, image in images.items():
     print(f"{name}: {float(psnr(image, truth, data_range=span)):.2f} dB")
 
 # %%
-figure, axes = plt.subplots(1, 5, figsize=(15, 3.6), layout="constrained")
+figure, axes = plt.subplots(1, 5, figsize=(15, 4.2), layout="constrained")
 for axis, (name, image) in zip(axes, ({"truth": truth} | images).items(), strict=True):
     title = name if name == "truth" else f"{name}\n{float(psnr(image, truth, data_range=span)):.1f} dB"
     axis.imshow(torch.as_tensor(image).detach(), cmap="gray", vmin=0.0, vmax=1.0)
