@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -71,6 +72,10 @@ class SelfSupervised(Learned):
         self.method = cls(**{"seed": c.seed, **settings})
         self.method.build(scanner)
         self.trained_for = scanner
+
+    @abstractmethod
+    def loss(self, problem: Problem, images: Tensor, generator: torch.Generator) -> Tensor:
+        """What `fit` lowers, from the data of `problem` alone."""
 
     def scanner_of(self, problem: Problem, images: Tensor) -> TrainedFor:
         """Images are as large as a linear reconstruction of the data says."""
