@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from .scaling import CentreScaled as CentreScaled
     from .scaling import estimate_sigma as estimate_sigma
     from .scaling import kspace_scale as kspace_scale
+    from .selfsupervised.equivariant import EquivariantImaging as EquivariantImaging
+    from .selfsupervised.noise2inverse import Noise2Inverse as Noise2Inverse
+    from .selfsupervised.sure import SURETraining as SURETraining
     from .sinogram_denoising import SinogramDenoisedFBP as SinogramDenoisedFBP
     from .solvers import Iterate as Iterate
     from .solvers import admm as admm
@@ -65,9 +68,11 @@ if TYPE_CHECKING:
     from .solvers import sart as sart
     from .solvers import sart_on_disk as sart_on_disk
     from .solvers import sirt as sirt
+    from .unrolled.dual_domain import DualDomain as DualDomain
     from .unrolled.equilibrium import DeepEquilibrium as DeepEquilibrium
     from .unrolled.gradient import LearnedGradient as LearnedGradient
     from .unrolled.ista import ISTANet as ISTANet
+    from .unrolled.ista_unet import ISTAUNet as ISTAUNet
     from .unrolled.itnet import ItNet as ItNet
     from .unrolled.modl import MoDL as MoDL
     from .unrolled.pdhg import LearnedPDHG as LearnedPDHG
@@ -99,7 +104,9 @@ _EXPORTS = {
     "DeepEquilibrium": "unrolled.equilibrium",
     "DeepImagePrior": "dip",
     "DictionaryReconstruction": "dictionary",
+    "DualDomain": "unrolled.dual_domain",
     "EmissionFBP": "emission",
+    "EquivariantImaging": "selfsupervised.equivariant",
     "FBP": "direct",
     "FBPNonLocalMeans": "nonlocal_means",
     "FBPUNet": "baselines.postprocess",
@@ -108,6 +115,7 @@ _EXPORTS = {
     "GradientStepPlugAndPlay": "plug_and_play",
     "HuberTotalVariation": "variational",
     "ISTANet": "unrolled.ista",
+    "ISTAUNet": "unrolled.ista_unet",
     "ItNet": "unrolled.itnet",
     "Iterate": "solvers",
     "LSQR": "iterative",
@@ -118,6 +126,7 @@ _EXPORTS = {
     "METHODS": "base",
     "MLEM": "emission",
     "MoDL": "unrolled.modl",
+    "Noise2Inverse": "selfsupervised.noise2inverse",
     "OSEM": "emission",
     "OSSART": "iterative",
     "OSSQS": "variational",
@@ -134,6 +143,7 @@ _EXPORTS = {
     "RootSumOfSquares": "mri",
     "SART": "iterative",
     "SIRT": "iterative",
+    "SURETraining": "selfsupervised.sure",
     "SinogramDenoisedFBP": "sinogram_denoising",
     "Tikhonov": "variational",
     "TotalGeneralisedVariation": "variational",

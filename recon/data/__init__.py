@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from .scans import Scan as Scan
     from .scans import noise_level as noise_level
     from .scans import open_scans as open_scans
+    from .sets import Measurements as Measurements
     from .sets import PairedData as PairedData
     from .sets import SimulatedPairs as SimulatedPairs
     from .sets import UnpairedData as UnpairedData
@@ -99,6 +100,7 @@ _EXPORTS = {
     "InversionRecovery": "mr_contrast",
     "KSpace": "kspace",
     "MRScans": "mr_scans",
+    "Measurements": "sets",
     "Motion": "motion",
     "PairedData": "sets",
     "Scan": "scans",
