@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .dicom_write import Derived as Derived
     from .dicom_write import anonymise as anonymise
     from .dicom_write import write_dicom as write_dicom
+    from .dival import DivalPairs as DivalPairs
     from .dival import dival_problem as dival_problem
     from .ellipses import Ellipse as Ellipse
     from .ellipses import Ellipses as Ellipses
