@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .dicom_write import Derived as Derived
     from .dicom_write import anonymise as anonymise
     from .dicom_write import write_dicom as write_dicom
+    from .dival import DivalPairs as DivalPairs
     from .dival import dival_problem as dival_problem
     from .ellipses import Ellipse as Ellipse
     from .ellipses import Ellipses as Ellipses
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .fan_files import read_2detect as read_2detect
     from .fan_files import read_htc as read_htc
     from .fastmri import read_fastmri as read_fastmri
+    from .heads import HeadPairs as HeadPairs
     from .heads import random_head as random_head
     from .ismrmrd_files import read_ismrmrd as read_ismrmrd
     from .kspace import KSpace as KSpace
@@ -92,11 +94,13 @@ _EXPORTS = {
     "CTProjections": "projections",
     "Derived": "dicom_write",
     "DicomImage": "dicom",
+    "DivalPairs": "dival",
     "Ellipse": "ellipses",
     "Ellipses": "ellipses",
     "Ellipsoid": "ellipsoids",
     "Ellipsoids": "ellipsoids",
     "GradientEcho": "mr_contrast",
+    "HeadPairs": "heads",
     "InversionRecovery": "mr_contrast",
     "KSpace": "kspace",
     "MRScans": "mr_scans",
