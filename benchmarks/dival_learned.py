@@ -23,7 +23,8 @@ from recon.base import METHODS
 from recon.data import DivalPairs
 from recon.learned import Learned
 from recon.metrics import psnr, ssim
-from recon.training import Progress, train_method
+from recon.train_method import train_method
+from recon.training import Progress
 from recon.zoo.recipes import recipe
 
 HERE = Path(__file__).parent

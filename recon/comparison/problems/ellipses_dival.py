@@ -25,8 +25,8 @@ def pairs(split: str) -> Iterator[Pair]:
 
 
 def data(kind: str) -> Any:
-    """Training data, ever new images: pairs, or problems and images apart."""
-    return DivalPairs().unpaired() if kind == "unpaired" else DivalPairs()
+    """Training data, ever new images: pairs, problems and images apart, or problems alone."""
+    return DivalPairs().of_kind(kind)
 
 
 def task() -> Task:

@@ -49,9 +49,8 @@ def pairs(split: str) -> Iterator[Pair]:
 
 
 def data(kind: str) -> Any:
-    """Training data, random heads: pairs, or problems and images apart."""
-    heads = HeadPairs(GEOMETRY, NOISE, MU_WATER, name="head-lowdose")
-    return heads.unpaired() if kind == "unpaired" else heads
+    """Training data, random heads: pairs, problems and images apart, or problems alone."""
+    return HeadPairs(GEOMETRY, NOISE, MU_WATER, name="head-lowdose").of_kind(kind)
 
 
 def task() -> Task:
