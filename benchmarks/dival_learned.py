@@ -113,7 +113,7 @@ def rows(folders: list[Path]) -> list[dict[str, Any]]:
 
 def table(found: list[dict[str, Any]]) -> str:
     lines = [
-        "| method | trained on | PSNR [dB] | published | SSIM | published | steps × batch | minutes | weights |",
+        "| method | trained on | PSNR [dB] | published | SSIM | published | steps × batch | min | weights |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for row in found:
