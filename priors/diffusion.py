@@ -50,7 +50,7 @@ class Preconditioned(nn.Module):
 class DiffusionPrior(NetworkDenoiser):
     """A denoiser for σ from next to nothing to far above the image: the prior of a diffusion model.
 
-    Variance exploding, x_σ = clean + σ·n, in the parametrisation of Karras et al. 2022 (`Preconditioned`); any
+    Variance exploding, x_σ = clean + σ·n, in the parametrisation of Karras et al. 2022 (`Preconditioned`); a
     variance-preserving sampler is the same after division of its images by √ᾱ. Trained by
     `recon.diffusion.train_diffusion`.
 

@@ -44,7 +44,7 @@ class Target:
     bound: Callable[[Tensor], Tensor]
 
     def residual(self, x: Tensor) -> Tensor:
-        """W^½(y − A x), of variance 1 in every real number where x is the truth; 0 where nothing was measured."""
+        """W^½(y − A x), of variance 1 in every real number where x is the truth, 0 if unmeasured."""
         return self.root * (cast(SquaredL2, self.data.q.f).target - self.problem.A(x))
 
     @property
@@ -98,7 +98,7 @@ class PosteriorSampler(Probabilistic):
                 raise ValueError(f"{name} {what}: expected a whole number, at least 1, got {value!r}")
         if likelihood not in ("weighted", "unweighted"):
             raise ValueError(
-                f"{name} likelihood: expected 'weighted' or 'unweighted', which are Gaussian, got {likelihood!r}"
+                f"{name} likelihood: expected 'weighted' or 'unweighted' (Gaussian), got {likelihood!r}"
             )
         if scale is not None and not bool((torch.as_tensor(scale) > 0).all()):
             raise ValueError(f"{name} scale: expected a positive number or None, got {scale}")

@@ -98,11 +98,8 @@ class DDS(PosteriorSampler):
 
     def step(self, target: Target, x: Tensor, now: Tensor, after: Tensor, draw: Tensor) -> Tensor:
         guess = target.denoise(x, now)
-        size2 = target.size.square()
-        if self.radius is None:
-            rho = 1 / now.square() + 1 / size2
-        else:
-            rho = 1 / (self.radius**2 * size2)
+        known = 1 / now.square() + 1 / target.size.square()
+        rho = known if self.radius is None else 1 / (self.radius * target.size).square()
         clean = target.bound(target.data.near(guess, rho, guess))
         t, s = (torch.as_tensor(spread(v, target.ndim)) for v in (now, after))
         return towards(clean, (x - guess) / t, t, s, self.eta, draw)
@@ -205,7 +202,7 @@ class MomentMatching(PosteriorSampler):
 
 
 def _example() -> Denoiser:
-    """Gaussian images of the sizes that examples have."""
+    """A small network that has learned nothing."""
     from priors.diffusion import DiffusionPrior
 
     return DiffusionPrior(widths=(8, 8), embedding=4).eval()

@@ -47,7 +47,7 @@ def train_diffusion(
     minutes: float | None = None,
     callback: Callable[[Progress], None] | None = None,
 ) -> Progress:
-    """Lower E (σ² + s²)/(σ s)² mean |D(clean + σn, σ) − clean|², s the prior's size; from `checkpoint` if any.
+    """Lower E (σ² + s²)/(σ s)² mean |D(clean + σn, σ) − clean|², s the prior's size, over its weights.
 
     With the weight the loss is 1 at every σ for a network that says 0: no level outweighs another (Karras et
     al. 2022, eq. 8). Kept with `recon.denoising.save_prior`, read with `load_prior`.

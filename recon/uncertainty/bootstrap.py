@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from operators import Gaussian
@@ -26,9 +28,7 @@ class ParametricBootstrap(Probabilistic):
     def __init__(self, method: Reconstructor, replicas: int = 16, seed: int = 0):
         super().__init__()
         if not isinstance(method, Reconstructor):
-            raise ValueError(
-                f"ParametricBootstrap method: expected a method, as TotalVariation(), got {method!r}"
-            )
+            raise ValueError(f"ParametricBootstrap method: expected a Reconstructor, got {method!r}")
         if replicas < 2:
             raise ValueError(f"ParametricBootstrap replicas: expected at least 2, got {replicas}")
         self.method, self.replicas, self.seed = method, replicas, seed
@@ -38,7 +38,7 @@ class ParametricBootstrap(Probabilistic):
         if isinstance(problem.noise, Gaussian) and problem.noise.sigma is None:
             raise ValueError("ParametricBootstrap problem: the noise's σ is not known; use noise.at(clean)")
         x = self.method(problem)
-        clean, count = problem.A(x), problem.y[..., :1].numel() and _images(problem)
+        clean, count = problem.A(x), math.prod(problem.batch)
         moments = Moments()
         for k in range(self.replicas):
             y = problem.noise(clean, seed=[self.seed + k] * count)
@@ -53,10 +53,3 @@ class ParametricBootstrap(Probabilistic):
         from ..iterative import CGLS
 
         return [cls(CGLS(iterations=3), 2)]
-
-
-def _images(problem: Problem) -> int:
-    count = 1
-    for n in problem.batch:
-        count *= n
-    return count

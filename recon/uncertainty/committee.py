@@ -23,8 +23,8 @@ class DeepEnsemble(Probabilistic):
     """Mean and spread of methods that differ in their seed: spread² = E σ² + Var μ.
 
     Lakshminarayanan, Pritzel, Blundell, NeurIPS 2017. σ is what each member says of itself (a
-    `HeteroscedasticUNet`), 0 for others. The members agree where all are wrong alike: the raw spread is mostly
-    too small, see `Conformal`.
+    `HeteroscedasticUNet`), 0 for others. The members agree where all are wrong alike: the raw spread is
+    mostly too small, see `Conformal`.
 
     methods  at least 2, trained alike with different seeds; or any others
     """
@@ -34,8 +34,7 @@ class DeepEnsemble(Probabilistic):
         methods = list(methods)
         if len(methods) < 2 or not all(isinstance(m, Reconstructor) for m in methods):
             raise ValueError(f"DeepEnsemble methods: expected at least 2 methods, got {methods!r}")
-        seeds = [m.config.seed for m in methods if isinstance(m, Learned)]
-        if len(set(seeds)) < len(seeds) and len({id(m) for m in methods}) < len(methods):
+        if len({id(m) for m in methods}) < len(methods):
             raise ValueError("DeepEnsemble methods: the same method twice; train each with a seed of its own")
         self.methods = nn.ModuleList(methods)
 

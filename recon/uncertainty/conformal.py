@@ -26,9 +26,10 @@ class Conformal(Probabilistic):
     images and of a new one, exchangeable with them (same scanner, dose, kind of patient; not trained on), and
     for nothing else: not for a given image, nor within its edges or its lesions alone.
 
-        "risk"    E[part of the pixels of the new image inside] ≥ level, and at most 2/(n + 1) above for scores
-                  without ties: one q; conformal risk control (Angelopoulos et al., ICLR 2024), which counts the
-                  new image as missed. n ≥ 1/(1 − level) − 1 images. Marginal over pixels and images
+        "risk"    E[part of the pixels of the new image inside] ≥ level, and at most 2/(n + 1) above for
+                  scores without ties: one q; conformal risk control (Angelopoulos et al., ICLR 2024), which
+                  counts the new image as missed. n ≥ 1/(1 − level) − 1 images. Marginal over pixels and
+                  images
         "pixel"   P(inside) ≥ level at every pixel, at most 1/(n + 1) above: a q for every pixel, the
                   ⌈(n + 1)·level⌉-th score there. Marginal over images. As many images
         "pooled"  one q, the quantile of all scores of all images: what "risk" becomes with many images; with
@@ -39,8 +40,8 @@ class Conformal(Probabilistic):
     rule    see above
     floor   c over the mean spread of the calibration images: keeps pixels in the game whose s is 0
 
-    After `calibrate`: `quantile`, q; `images`, n. Called: the image of `method`; `spread` is s + c over what a
-    normal law of that coverage has, so that `Prediction.interval(level)` is the interval for one q.
+    After `calibrate`: `quantile`, q; `images`, n. Called: the image of `method`; its spread is that of a
+    normal law with these intervals: `predict(problem).interval(level)` gives them again.
     """
 
     def __init__(self, method: Reconstructor, level: float = 0.9, rule: Rule = "risk", floor: float = 0.05):

@@ -42,7 +42,7 @@ class HeteroscedasticConfig(FBPUNetConfig):
 
 
 class HeteroscedasticUNet(FBPUNet):
-    """x ~ N(x₀ + f(x₀), σ²),  x₀ = FBP(y),  f and ln(σ² − least²) from one U-Net: mean and variance per pixel.
+    """x ~ N(x₀ + f(x₀), σ²),  x₀ = FBP(y),  f and ln(σ² − least²) from one U-Net.
 
     Tanno et al., MICCAI 2017 (their intrinsic uncertainty, theirs from a second network); Kendall and Gal,
     NeurIPS 2017. Trained by `gaussian_nll`; called: the mean. The variance is what data and network together
