@@ -15,7 +15,7 @@ class ScoreUNet(nn.Module):
     """F(x, c): residual blocks at several scales, scaled and shifted in every block by what c says.
 
     After Dhariwal and Nichol, NeurIPS 2021, and Karras, Aittala, Aila, Laine, NeurIPS 2022, without attention
-    and far smaller: with the widths below 0.56 million weights. The last layer is 0 at first. Any size:
+    and far smaller: with the widths below 0.33 million weights. The last layer is 0 at first. Any size:
     extended by its edge to a multiple of 2^(scales − 1), and cropped.
 
     Parameters
@@ -51,9 +51,9 @@ class ScoreUNet(nn.Module):
 
         self.first = nn.Conv2d(channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList(stack(width) for width in widths[:-1])
-        self.halve = nn.ModuleList(nn.Conv2d(a, b, 2, 2) for a, b in pairwise(widths))
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, 2) for a, b in pairwise(widths))
         self.body = stack(widths[-1])
-        self.double = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in pairwise(widths))
+        self.grow = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in pairwise(widths))
         self.up = nn.ModuleList(stack(width, 2 * width) for width in widths[:-1])
         self.last = nn.Sequential(_norm(widths[0]), nn.SiLU(), nn.Conv2d(widths[0], channels, 3, padding=1))
         for p in self.last[-1].parameters():
@@ -66,13 +66,13 @@ class ScoreUNet(nn.Module):
         e = self.embed(torch.cat([turns.cos(), turns.sin()], 1))
         h = self.first(h)
         scales = []
-        for blocks, halve in zip(self.down, self.halve, strict=True):
+        for blocks, shrink in zip(self.down, self.shrink, strict=True):
             h = _through(blocks, h, e)
             scales.append(h)
-            h = halve(h)
+            h = shrink(h)
         h = _through(self.body, h, e)
-        for blocks, double in reversed(list(zip(self.up, self.double, strict=True))):
-            h = double(functional.interpolate(h, scale_factor=2, mode="nearest"))
+        for blocks, grow in reversed(list(zip(self.up, self.grow, strict=True))):
+            h = grow(functional.interpolate(h, scale_factor=2, mode="nearest"))
             h = _through(blocks, torch.cat([h, scales.pop()], 1), e)
         return self.last(h)[..., :ny, :nx]
 
