@@ -1,9 +1,9 @@
 """Samplers of the posterior with a diffusion prior: DPS, DDS, DiffPIR, moment matching.
 
 All are written with x = clean + σ·n (variance exploding); those published with x = √ᾱ·clean + √(1 − ᾱ)·n are
-the same for σ² = (1 − ᾱ)/ᾱ. What they do where the exact posterior is known (Gaussian images) is in
-tests/recon/test_diffusion.py: moment matching has its mean and covariance, DiffPIR and DDS come near its mean
-where the noise is low, DPS has a bias of its own.
+the same for σ² = (1 − ᾱ)/ᾱ. Where the exact posterior is known, of Gaussian images, moment matching has its
+mean and covariance as the steps grow; DiffPIR (λ = ζ = 1) its mean, with two thirds of its spread; DDS its
+mean if the noise is low, with half of its spread; DPS neither (tests/recon/test_diffusion.py).
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class DDS(PosteriorSampler):
     """x̂ = D(x, σ), then a few steps of CG on d(A·) + ½‖· − x̂‖²/r² from x̂: decomposed diffusion sampling.
 
     Chung, Lee, Ye, ICLR 2024. No pass back through the network, few steps: theirs 50, CG 5, η 0.85. The noise
-    of the next level is that of D alone, as there; the more levels, the more the data are fitted.
+    of the next level is that of D alone, as there, so that every level pulls with the full weight of the
+    data: the more levels, the more noise is fitted, which harms where it is not low. The spread is too small.
 
     radius      r, how far from D the data may pull, in parts of the size; None: r² = σ²/(1 + σ²/size²), the
                 variance that a clean image has given x, of Song et al., ICLR 2023 (ΠGDM); inf: the paper's
@@ -119,7 +120,8 @@ class DiffPIR(PosteriorSampler):
     the noise, so the prox is that of d + λ/2σ²‖· − D‖². No pass back through the network.
 
     λ = 1 is Bayes' rule where clean images given x vary by σ in every pixel, as they do at low noise; theirs
-    is 7 (3 … 25), which trusts D more, with sharper single images and too small a spread.
+    is 7 (3 … 25), which trusts D more. With ζ = 1 the noise is forgotten at every level and the spread too
+    small; neither choice makes the spread a standard deviation: calibrate it (`Conformal`).
 
     weight      λ
     zeta        ζ, the part of the noise's variance that is drawn anew, theirs 0.1 … 1

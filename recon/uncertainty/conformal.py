@@ -114,7 +114,7 @@ class Conformal(Probabilistic):
     @torch.no_grad()
     def _told(self, problem: Problem) -> Prediction:
         p = prediction(self.method, problem)
-        tells = hasattr(self.method, "predict")
+        tells = getattr(self.method, "predict", None) is not None
         return p if tells else Prediction(p.mean, torch.ones_like(p.spread))
 
     @classmethod

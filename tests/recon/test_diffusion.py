@@ -9,12 +9,12 @@ from operators import Fourier, Gaussian, LowDose, Mask, ParallelBeam, XRay
 from priors import Denoiser, DiffusionPrior, WienerDenoiser
 from priors.diffusion import score
 from recon import DDS, DPS, METHODS, DiffPIR, MomentMatching, PlugAndPlay, Problem
-from recon.data import SimulatedPairs
 from recon.denoising import load_prior, save_prior
 from recon.diffusion import DiffusionConfig, Levels, sample_prior, train_diffusion
 from recon.diffusion.noise import towards
 
 N, MEAN = 8, 0.5
+NARROW = Levels(4.0, 0.005)  # enough for images whose pixels vary by 0.14, with few steps
 
 
 def spectrum(n=N):
@@ -124,7 +124,7 @@ def test_the_prior_is_drawn_from():
 def test_moment_matching_samples_the_posterior():
     problem = pixels()
     mean, sd = posterior(problem, 0.02)
-    method = MomentMatching(PRIOR, 80, 20, samples=150, positive=False, at_once=150)
+    method = MomentMatching(PRIOR, 80, 20, samples=150, positive=False, at_once=150, levels=NARROW)
     found = method.predict(problem)
     # 150 samples: the mean to sd/√150 = 0.08 sd per pixel, neighbours go together
     assert float((found.mean - mean).square().mean().sqrt()) < 0.2 * float(sd.mean())
@@ -138,27 +138,26 @@ def test_moment_matching_samples_the_posterior():
 
 
 @pytest.mark.parametrize(
-    ("method", "sigma", "bound"),
-    [
-        # measured 0.12, 0.15, 0.26; 200 samples alone are off by 0.07
-        (DiffPIR(PRIOR, 60, 1.0, 1.0, positive=False, at_once=200), 0.02, 0.25),
-        (DiffPIR(PRIOR, 60, 1.0, 1.0, positive=False, at_once=200), 0.2, 0.25),
-        (DDS(PRIOR, 20, positive=False, at_once=200), 0.005, 0.4),
-    ],
-    ids=["diffpir", "diffpir-noisy", "dds"],
+    ("kind", "options", "sigma"),
+    [(DiffPIR, (1.0, 1.0), 0.02), (DiffPIR, (1.0, 1.0), 0.2), (DDS, (), 0.005), (DDS, (), 0.02)],
+    ids=["diffpir", "diffpir-noisy", "dds", "dds-noisier"],
 )
-def test_the_mean_is_near_that_of_the_posterior(method, sigma, bound):
-    """In parts of its standard deviation, which is that of the unseen pixels where the noise is low."""
+def test_the_mean_comes_near_that_of_the_posterior(kind, options, sigma):
+    """In parts of the posterior's standard deviation; 150 samples alone are off by 0.08 of it."""
     problem = pixels(sigma)
     mean, sd = posterior(problem, sigma)
-    assert off(method.sample(problem, 200), mean) < bound * float(sd.square().mean().sqrt())
+    errors = []
+    for steps in (10, 50):
+        method = kind(PRIOR, steps, *options, positive=False, at_once=150, levels=NARROW)
+        errors.append(off(method.sample(problem, 150), mean) / float(sd.square().mean().sqrt()))
+    assert errors[1] < 0.25 and errors[1] < 0.7 * errors[0]
 
 
 def test_the_known_faults_of_dds_and_dps():
     """DDS fits noise the more, the more levels; DPS does not look at how large the noise is."""
     problem = scan(1, 0.5)
     misfits = []
-    for steps in (10, 80):
+    for steps in (10, 40):
         x = DDS(PRIOR, steps, positive=False).sample(problem, 16)
         misfits.append(float(((problem.A(x) - problem.y) / 0.5).square().mean()))
     assert misfits[1] < misfits[0] < 1
@@ -182,14 +181,15 @@ def test_complex_images_from_some_of_their_frequencies():
     problem = Problem(A, noise(A(truth), seed=1), noise)
     kept = torch.fft.fftshift(power / (power + sigma**2 / 2))
     mean = Fourier((N, N)).adjoint(mask * kept * problem.y)
-    method = MomentMatching(WienerDenoiser(0.0, power), 40, 20, samples=100, at_once=100)
+    prior = WienerDenoiser(0.0, power)
+    method = MomentMatching(prior, 60, 20, samples=100, at_once=100, levels=Levels(4.0, 0.01))
     found = method.predict(problem)
     left = torch.where(torch.fft.ifftshift(mask), power * (1 - torch.fft.ifftshift(kept)), power)
     sd = float((2 * left).mean().sqrt())  # of |x − mean|, the same in every pixel
     assert found.mean.is_complex() and not found.spread.is_complex()
     # 100 samples: 0.1 sd
     assert float((found.mean - mean).abs().square().mean().sqrt()) < 0.15 * sd
-    assert float(found.spread.mean()) == pytest.approx(sd, rel=0.12)  # 40 steps
+    assert float(found.spread.mean()) == pytest.approx(sd, rel=0.1)  # 60 steps
 
 
 class Counted(Denoiser):
@@ -319,10 +319,12 @@ def test_training(tmp_path):
 def test_a_trained_prior_as_sampler_and_as_denoiser():
     """Squares from six views: samples and plug and play come nearer than zero does, and fit the data."""
     prior = small()
-    train_diffusion(prior, squares, quick(steps=150))
-    geometry = ParallelBeam((16, 16), 1.0, [math.pi * k / 6 for k in range(6)], 25, 1.0)
-    pairs = SimulatedPairs(geometry, Gaussian(relative=0.05), lambda seeds: squares(seeds).repeat(1, 1, 1))
-    problem, truth = pairs.pairs(range(3))
+    train_diffusion(prior, squares, quick(steps=100))
+    A, truth = (
+        XRay(ParallelBeam((16, 16), 1.0, [math.pi * k / 6 for k in range(6)], 25, 1.0)),
+        squares(range(3)),
+    )
+    problem = Problem(A, Gaussian(sigma=0.2)(A(truth)), Gaussian(sigma=0.2))
     for method in (
         DiffPIR(prior, 20, samples=4, scale=1.0),
         PlugAndPlay(prior, iterations=10, sigma=0.1, scale=1.0),
