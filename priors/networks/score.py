@@ -28,6 +28,8 @@ class ScoreUNet(nn.Module):
     x (n, channels, ny, nx), c (n,), a number of size 1 -> like x
     """
 
+    frequencies: Tensor
+
     def __init__(
         self, channels: int = 1, widths: Sequence[int] = (24, 48, 72), blocks: int = 1, embedding: int = 64
     ):
