@@ -119,11 +119,11 @@ def methods(work: Path, calibration: list, quick: bool) -> Iterator[tuple[str, R
     yield f"bootstrap of TV, {samples}", ParametricBootstrap(total_variation(calibration, quick), samples)
     prior = diffusion_prior(2 if quick else 6000, work / "diffusion", quick)
     few = {"samples": samples, "scale": 1.0}
-    yield "DPS", DPS(prior, 4 if quick else 200, **few)
-    yield "DDS", DDS(prior, 4 if quick else 50, **few)
-    yield "DiffPIR, λ 1", DiffPIR(prior, 4 if quick else 100, 1.0, **few)
-    yield "DiffPIR, λ 7", DiffPIR(prior, 4 if quick else 100, **few)
-    yield "moment matching", MomentMatching(prior, 4 if quick else 100, **few)
+    yield "DPS", DPS(prior, 2 if quick else 200, **few)
+    yield "DDS", DDS(prior, 2 if quick else 50, **few)
+    yield "DiffPIR, λ 1", DiffPIR(prior, 2 if quick else 100, 1.0, **few)
+    yield "DiffPIR, λ 7", DiffPIR(prior, 2 if quick else 100, **few)
+    yield "moment matching", MomentMatching(prior, 2 if quick else 100, **few)
 
 
 def split(images: int) -> tuple[list[tuple[Problem, torch.Tensor]], list[tuple[Problem, torch.Tensor]]]:
