@@ -138,7 +138,7 @@ def test_an_ensemble_of_methods_and_of_those_that_know_their_spread(trained, tmp
     torch.testing.assert_close(both.aleatoric, said)
     assert float((both.spread - both.aleatoric).min()) >= 0 and float(both.epistemic.max()) > 0
     DeepEnsemble.trained(FBPUNet, PAIRS, [3, 4], checkpoint=tmp_path / "run", **SMALL)
-    assert sorted(f.name for f in tmp_path.iterdir()) == ["run-3.safetensors", "run-4.safetensors"]
+    assert {"run-3.safetensors", "run-4.safetensors"} <= {f.name for f in tmp_path.iterdir()}
 
 
 def test_the_likelihood_is_least_at_mean_and_variance():
