@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from .baselines.automap import AUTOMAP as AUTOMAP
     from .baselines.postprocess import FBPUNet as FBPUNet
     from .dictionary import DictionaryReconstruction as DictionaryReconstruction
+    from .diffusion import DDS as DDS
+    from .diffusion import DPS as DPS
+    from .diffusion import DiffPIR as DiffPIR
+    from .diffusion import MomentMatching as MomentMatching
     from .dip import DeepImagePrior as DeepImagePrior
     from .direct import FBP as FBP
     from .direct import FDK as FDK
@@ -68,6 +72,11 @@ if TYPE_CHECKING:
     from .solvers import sart as sart
     from .solvers import sart_on_disk as sart_on_disk
     from .solvers import sirt as sirt
+    from .uncertainty import Conformal as Conformal
+    from .uncertainty import DeepEnsemble as DeepEnsemble
+    from .uncertainty import HeteroscedasticUNet as HeteroscedasticUNet
+    from .uncertainty import MCDropout as MCDropout
+    from .uncertainty import ParametricBootstrap as ParametricBootstrap
     from .unrolled.dual_domain import DualDomain as DualDomain
     from .unrolled.equilibrium import DeepEquilibrium as DeepEquilibrium
     from .unrolled.gradient import LearnedGradient as LearnedGradient
@@ -101,9 +110,14 @@ _EXPORTS = {
     "CGLS": "iterative",
     "CGSENSE": "mri",
     "CentreScaled": "scaling",
+    "Conformal": "uncertainty",
+    "DDS": "diffusion",
+    "DPS": "diffusion",
+    "DeepEnsemble": "uncertainty",
     "DeepEquilibrium": "unrolled.equilibrium",
     "DeepImagePrior": "dip",
     "DictionaryReconstruction": "dictionary",
+    "DiffPIR": "diffusion",
     "DualDomain": "unrolled.dual_domain",
     "EmissionFBP": "emission",
     "EquivariantImaging": "selfsupervised.equivariant",
@@ -113,6 +127,7 @@ _EXPORTS = {
     "FDK": "direct",
     "GRAPPA": "grappa",
     "GradientStepPlugAndPlay": "plug_and_play",
+    "HeteroscedasticUNet": "uncertainty",
     "HuberTotalVariation": "variational",
     "ISTANet": "unrolled.ista",
     "ISTAUNet": "unrolled.ista_unet",
@@ -123,9 +138,11 @@ _EXPORTS = {
     "LearnedPDHG": "unrolled.pdhg",
     "LearnedPrimalDual": "unrolled.primal_dual",
     "LocallyLowRankReconstruction": "variational",
+    "MCDropout": "uncertainty",
     "METHODS": "base",
     "MLEM": "emission",
     "MoDL": "unrolled.modl",
+    "MomentMatching": "diffusion",
     "Noise2Inverse": "selfsupervised.noise2inverse",
     "OSEM": "emission",
     "OSSART": "iterative",
@@ -136,6 +153,7 @@ _EXPORTS = {
     "PWLSNonLocalMeans": "variational",
     "PWLSQGGMRF": "variational",
     "PWLSTotalVariation": "variational",
+    "ParametricBootstrap": "uncertainty",
     "PlugAndPlay": "plug_and_play",
     "Problem": "problem",
     "RED": "plug_and_play",
