@@ -30,18 +30,18 @@ recipe = {
 
 
 # %%
-class Killed(Exception):
+class KilledError(Exception):
     """In place of a machine that goes down."""
 
 
 def kill(progress):
     if progress.step == 12:
-        raise Killed
+        raise KilledError
 
 
 try:
     train_method("learned-primal-dual", data, folder / "broken", callback=kill, half=False, **recipe)
-except Killed:
+except KilledError:
     print("killed; there is", *sorted(f.name for f in folder.iterdir()))
 
 steps = []

@@ -133,14 +133,15 @@ class _Bar:
     """A bar of steps, made anew for every training."""
 
     def __init__(self, name: str):
-        self.name, self.bar = name, None
+        self.name = name
+        self.bar: Any = None
 
     def __call__(self, progress: Progress) -> None:
         from tqdm import tqdm
 
         if self.bar is None or progress.step < self.bar.n:
             self.close()
-            self.bar: Any = tqdm(desc=self.name, unit="step", disable=None, total=progress.steps)
+            self.bar = tqdm(desc=self.name, unit="step", disable=None, total=progress.steps)
         self.bar.update(progress.step - self.bar.n)
         self.bar.set_postfix_str(f"loss {progress.losses[-1]:.4g}", refresh=False)
 
