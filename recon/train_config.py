@@ -83,7 +83,11 @@ class TrainingConfig:
             value = getattr(self, key)
             if value is not None and not (_number(value) and 0 <= value < 1):
                 raise ValueError(f"{name} {key}: expected a number from 0 to below 1, got {value!r}")
-        allowed = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "precision": ("float32", "bfloat16")}
+        allowed = {
+            "optimizer": tuple(OPTIMIZERS),
+            "schedule": tuple(SCHEDULES),
+            "precision": ("float32", "bfloat16"),
+        }
         for key, names in allowed.items():
             if getattr(self, key) not in names:
                 raise ValueError(

@@ -91,7 +91,8 @@ class TensorBoard:
             raise ImportError(
                 "TensorBoard is not installed: pip install 'hybrid-recon[train]', or train without a log"
             ) from error
-        self.folder, self._make, self._writer, self._told = str(folder), SummaryWriter, None, 0
+        self.folder, self._make, self._told = str(folder), SummaryWriter, 0
+        self._writer: Any = None
 
     def __call__(self, progress: Progress) -> None:
         """Write what the last step brought."""
@@ -112,7 +113,6 @@ class TensorBoard:
             self._writer.close()
 
     def _scores(self, progress: Progress) -> None:
-        writer: Any = self._writer
         for step, score in progress.scores[self._told :]:
-            writer.add_scalar("validation", score, step)
+            self._writer.add_scalar("validation", score, step)
         self._told = len(progress.scores)

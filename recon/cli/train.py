@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 @click.option(
     "--resume/--fresh", default=True, show_default=True, help="Go on from the checkpoint in --out, if any."
 )
-@click.option("--log", type=click.Path(path_type=Path), help="Folder for TensorBoard (extra `train`).")
+@click.option("--tensorboard", type=click.Path(path_type=Path), help="Folder of its events (extra `train`).")
 @click.option(
     "--fabric",
     "devices",
@@ -63,12 +63,13 @@ def train(
     seeds: str | None,
     half: bool,
     resume: bool,
-    log: Path | None,
+    tensorboard: Path | None,
     devices: bool,
 ) -> None:
     """Train METHOD and write OUT/METHOD-PROBLEM.safetensors with its JSON card and its .curve.csv.
 
-    An interrupted training goes on from its checkpoint; `recon compare --weights OUT` uses the result.
+    An interrupted training goes on from its checkpoint; `recon compare --weights OUT` uses the result. On
+    several GPUs: torchrun --nproc-per-node 4 --no-python recon train METHOD --problem P --fabric
     """
     from ..base import METHODS
     from ..comparison.discovery import unknown
@@ -98,7 +99,14 @@ def train(
             old.unlink()
     Ranks(fabric).wait()
     bar = _Bar(stem.name)
-    options = {"half": half, "callback": bar, "fabric": fabric, "log": log, "called": problem, **changes}
+    options = {
+        "half": half,
+        "callback": bar,
+        "fabric": fabric,
+        "log": tensorboard,
+        "called": problem,
+        **changes,
+    }
     try:
         if numbers is None:
             train_method(method, data, stem, minutes, **options)
@@ -125,14 +133,15 @@ class _Bar:
     """A bar of steps, made anew for every training."""
 
     def __init__(self, name: str):
-        self.name, self.bar = name, None
+        self.name = name
+        self.bar: Any = None
 
     def __call__(self, progress: Progress) -> None:
         from tqdm import tqdm
 
         if self.bar is None or progress.step < self.bar.n:
             self.close()
-            self.bar: Any = tqdm(desc=self.name, unit="step", disable=None, total=progress.steps)
+            self.bar = tqdm(desc=self.name, unit="step", disable=None, total=progress.steps)
         self.bar.update(progress.step - self.bar.n)
         self.bar.set_postfix_str(f"loss {progress.losses[-1]:.4g}", refresh=False)
 

@@ -226,9 +226,7 @@ def test_statistics_spoiled_by_a_bad_batch_come_back_from_the_checkpoint(tmp_pat
                 yield problem, x * (torch.nan if len(steps) == 6 else 1.0)
 
     with pytest.raises(DivergedError, match=r"loss term 'fit'.* step 7 of 11.*weights of step 4 are in"):
-        train(
-            net, loss_of(net), Spoiled(), config(), checkpoint=path, callback=lambda p: steps.append(p.step)
-        )
+        train(net, loss_of(net), Spoiled(), config(), checkpoint=path, callback=steps.append)
     assert bool(torch.isfinite(flat(net)).all()) and read_tensors(path)[1]["step"] == 4
 
 
