@@ -5,6 +5,7 @@ import torch
 
 from operators import Gaussian, ParallelBeam, XRay
 from recon import DeepImagePrior, Problem
+from recon.dip_stopping import Discrepancy
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_lowest_objective_is_kept(scan):
 def test_discrepancy_stops_early(scan):
     problem, _ = scan
     steps = []
-    method = prior(iterations=400, weight=0.0, discrepancy=4.0, callback=lambda i, k, v: steps.append((i, k)))
+    method = prior(iterations=400, weight=0.0, stop=Discrepancy(4.0), callback=lambda i, k, v: steps.append((i, k)))
     x = method(problem)
     assert len(steps) < 800
     misfit = ((problem.A(x) - problem.y).square() / problem.variance).flatten(1).mean(1)
