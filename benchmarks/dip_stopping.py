@@ -3,7 +3,7 @@
     python benchmarks/dip_stopping.py            # 5 images of ellipses-small; writes results/dip_stopping.*
     python benchmarks/dip_stopping.py --quick    # one small image, seconds, nothing written
 
-Two priors without TV, so that nothing but the stop holds back the noise. Rules see the data and the outputs,
+Three priors without TV, so that nothing but the stop holds back the noise. Rules see the data and the outputs,
 never the truth; the oracle, for comparison, is the highest PSNR of the run. Held-out data are taken out of the
 fit, so that rule has a run of its own. Rules that never stop get the last iteration.
 """
@@ -21,7 +21,6 @@ from torch import Tensor
 from operators import Gaussian, ParallelBeam, XRay
 from priors import Functional
 from recon import DeepImagePrior, Problem, psnr
-from recon.data import shepp_logan
 from recon.data.small import ellipses_small
 from recon.dip_stopping import Discrepancy, HeldOut, Stopping, Watch, WindowedVariance
 
@@ -29,7 +28,9 @@ RESULTS = Path(__file__).parent / "results"
 PRIORS = {
     "U-Net on a rough image": {"channels": (32, 64, 64), "learning_rate": 2e-3},
     "hourglass on noise": {"network": "hourglass", "channels": (32,) * 4, "learning_rate": 5e-3},
+    "decoder on noise": {"network": "conv-decoder", "channels": (64,) * 6, "learning_rate": 5e-3},
 }
+SMALL = {"unet": (16, 16), "hourglass": (16,) * 3, "conv-decoder": (32,) * 5}
 
 
 @dataclass(frozen=True)
@@ -88,19 +89,20 @@ def one(prior: dict, problem: Problem, truth: Tensor, iterations: int, seed: int
 
 
 def scans(quick: bool) -> tuple[Problem, Tensor]:
-    """Test images of ellipses-small, or one small disc phantom."""
+    """Test images of ellipses-small, or one of boxes in much noise."""
     if not quick:
         return ellipses_small().test
-    truth = shepp_logan((32, 32)).float()[None]
-    A = XRay(ParallelBeam((32, 32), 1.0, [(k + 0.5) * math.pi / 16 for k in range(16)], 47, 1.0))
-    noise = Gaussian(relative=0.1).at(A(truth))
+    truth = torch.zeros(1, 24, 24)
+    truth[0, 6:18, 5:12], truth[0, 8:12, 12:19] = 1.0, 0.6
+    A = XRay(ParallelBeam((24, 24), 1.0, [(k + 0.5) * math.pi / 24 for k in range(24)], 35, 1.0))
+    noise = Gaussian(relative=0.4).at(A(truth))
     return Problem(A, noise(A(truth), seed=0), noise), truth
 
 
 def figure(rows: list[dict], path: Path) -> None:
     import matplotlib.pyplot as plt
 
-    fig, axes = plt.subplots(1, len(PRIORS), figsize=(6 * len(PRIORS), 4.2), sharey=True, layout="constrained")
+    fig, axes = plt.subplots(1, len(PRIORS), figsize=(5 * len(PRIORS), 4.2), sharey=True, layout="constrained")
     for axis, prior in zip(axes, PRIORS, strict=True):
         mine = [r for r in rows if r["prior"] == prior and r["image"] == 0]
         axis.plot(mine[0]["curve"], color="0.3", label="all data")
@@ -151,7 +153,7 @@ def main() -> None:
     rows: list[dict] = []
     start = time.perf_counter()
     for name, prior in PRIORS.items():
-        small = {**prior, "channels": (16,) * 3} if args.quick else prior
+        small = {**prior, "channels": SMALL[prior.get("network", "unet")]} if args.quick else prior
         for i in range(count):
             scan = Problem(problem.A, problem.y[i], problem.noise.select(i))
             rows += [{"prior": name, "image": i, **row} for row in one(small, scan, truth[i], iterations, i)]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .direct import FBP as FBP
     from .direct import FDK as FDK
     from .direct import Adjoint as Adjoint
+    from .educated_dip import EducatedDeepImagePrior as EducatedDeepImagePrior
     from .emission import MLEM as MLEM
     from .emission import OSEM as OSEM
     from .emission import EmissionFBP as EmissionFBP
@@ -99,6 +100,7 @@ _EXPORTS = {
     "DeepEquilibrium": "unrolled.equilibrium",
     "DeepImagePrior": "dip",
     "DictionaryReconstruction": "dictionary",
+    "EducatedDeepImagePrior": "educated_dip",
     "EmissionFBP": "emission",
     "FBP": "direct",
     "FBPNonLocalMeans": "nonlocal_means",

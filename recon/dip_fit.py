@@ -238,8 +238,9 @@ def approach(
     lowest, best = math.inf, _copied(generated.network)
     for k in range(iterations + 1):
         error = (generated() - image).abs().square().mean() / size
-        if float(error) < lowest:
-            lowest, best = float(error), _copied(generated.network)
+        number = float(error.detach())
+        if number < lowest:
+            lowest, best = number, _copied(generated.network)
         if k == iterations or lowest <= tolerance**2:
             break
         optimizer.zero_grad()
