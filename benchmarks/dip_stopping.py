@@ -162,7 +162,7 @@ def main() -> None:
     print("\n".join(lines))
     if not args.quick:
         RESULTS.mkdir(exist_ok=True)
-        head = f"{count} test images of ellipses-small, seeds 0 to {count - 1}, {iterations} iterations of Adam."
+        head = f"{count} test image(s) of ellipses-small, seed = number of the image, {iterations} iterations of Adam."
         made = "Made by `python benchmarks/dip_stopping.py`. The oracle sees the truth, the rules do not."
         (RESULTS / "dip_stopping.md").write_text("\n".join([head, made, "", *lines]) + "\n")
         with (RESULTS / "dip_stopping.csv").open("w", newline="") as file:

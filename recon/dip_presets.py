@@ -79,6 +79,6 @@ def likelihood_weight(gamma: float, problem: Problem) -> Tensor:
     sides = spacing(problem)
     if not all(math.isclose(h, sides[0]) for h in sides):
         raise ValueError(f"likelihood_weight: expected pixels of equal sides, got {sides}")
-    m = (weight > 0).sum(-1)
+    m = (weight > 0).sum(-1).to(weight.dtype)
     # of complex data σ² is that of both parts, which `unweighted` halves
     return gamma * m * weight.amax(-1) / 2 / sides[0] ** (len(sides) - 1)
