@@ -3,9 +3,9 @@
     python benchmarks/dip_stopping.py            # 5 images of ellipses-small; writes results/dip_stopping.*
     python benchmarks/dip_stopping.py --quick    # one small image, seconds, nothing written
 
-Three priors without TV, so that nothing but the stop holds back the noise. Rules see the data and the outputs,
-never the truth; the oracle, for comparison, is the highest PSNR of the run. Held-out data are taken out of the
-fit, so that rule has a run of its own. Rules that never stop get the last iteration.
+Three priors without TV, so that nothing but the stop holds back the noise. Rules see the data and the
+outputs, never the truth; the oracle, for comparison, is the highest PSNR of the run. Held-out data are taken
+out of the fit, so that rule has a run of its own. Rules that choose nothing get the last iteration.
 """
 
 import argparse
@@ -35,7 +35,7 @@ SMALL = {"unet": (16, 16), "hourglass": (16,) * 3, "conv-decoder": (32,) * 5}
 
 @dataclass(frozen=True)
 class Record(Stopping):
-    """Lets a fit run to its end, and notes the PSNR of every output and what each of the rules would return."""
+    """Lets a fit run to its end; notes the PSNR of every output and what each rule would return."""
 
     truth: Tensor
     rules: dict[str, Stopping]
@@ -102,7 +102,9 @@ def scans(quick: bool) -> tuple[Problem, Tensor]:
 def figure(rows: list[dict], path: Path) -> None:
     import matplotlib.pyplot as plt
 
-    fig, axes = plt.subplots(1, len(PRIORS), figsize=(5 * len(PRIORS), 4.2), sharey=True, layout="constrained")
+    fig, axes = plt.subplots(
+        1, len(PRIORS), figsize=(5 * len(PRIORS), 4.2), sharey=True, layout="constrained"
+    )
     for axis, prior in zip(axes, PRIORS, strict=True):
         mine = [r for r in rows if r["prior"] == prior and r["image"] == 0]
         axis.plot(mine[0]["curve"], color="0.3", label="all data")
@@ -122,7 +124,7 @@ def figure(rows: list[dict], path: Path) -> None:
 
 
 def table(rows: list[dict]) -> list[str]:
-    lines = ["| prior | rule | mean PSNR [dB] | below the oracle | above the last iteration | chosen at | stopped at |"]
+    lines = ["| prior | rule | mean PSNR [dB] | below the oracle | above the last | chosen at | stopped at |"]
     lines.append("|---|---|---|---|---|---|---|")
     for prior in PRIORS:
         mine = [r for r in rows if r["prior"] == prior]
@@ -133,16 +135,22 @@ def table(rows: list[dict]) -> list[str]:
 
         for rule in dict.fromkeys(r["rule"] for r in mine):
             value = mean(rule, "psnr_db")
-            below, above = mean("oracle", "psnr_db") - value, value - mean("none: the last iteration", "psnr_db")
+            below, above = (
+                mean("oracle", "psnr_db") - value,
+                value - mean("none: the last iteration", "psnr_db"),
+            )
             stop = "–" if rule == "oracle" else f"{mean(rule, 'stop'):.0f}"
             lines.append(
-                f"| {prior} | {rule} | {value:.2f} | {below:.2f} | {above:.2f} | {mean(rule, 'at'):.0f} | {stop} |"
+                f"| {prior} | {rule} | {value:.2f} | {below:.2f} | {above:.2f} | {mean(rule, 'at'):.0f} "
+                f"| {stop} |"
             )
     return lines
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--images", type=int, default=5)
     parser.add_argument("--iterations", type=int, default=3000)
@@ -162,11 +170,15 @@ def main() -> None:
     print("\n".join(lines))
     if not args.quick:
         RESULTS.mkdir(exist_ok=True)
-        head = f"{count} test image(s) of ellipses-small, seed = number of the image, {iterations} iterations of Adam."
+        head = (
+            f"{count} test image(s) of ellipses-small, seed = number of the image, {iterations} iterations."
+        )
         made = "Made by `python benchmarks/dip_stopping.py`. The oracle sees the truth, the rules do not."
         (RESULTS / "dip_stopping.md").write_text("\n".join([head, made, "", *lines]) + "\n")
         with (RESULTS / "dip_stopping.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, ["prior", "image", "rule", "at", "stop", "psnr_db"], extrasaction="ignore")
+            writer = csv.DictWriter(
+                file, ["prior", "image", "rule", "at", "stop", "psnr_db"], extrasaction="ignore"
+            )
             writer.writeheader()
             writer.writerows(rows)
         figure(rows, RESULTS / "dip_stopping.png")

@@ -2,17 +2,16 @@
 
     python benchmarks/dival_dip.py --images 10             # the first 10 of the 100; go on at any time
     python benchmarks/dival_dip.py --images 100 --device cuda
-    python benchmarks/dival_dip.py --methods dip-tv --first 50 --images 50    # in another process, same folder
-    python benchmarks/dival_dip.py --methods lpd-dip --start weights          # from a learned primal–dual method
+    python benchmarks/dival_dip.py --methods dip-tv --first 50 --images 50    # another process, same folder
+    python benchmarks/dival_dip.py --methods lpd-dip --start weights          # from a learned primal–dual
     python benchmarks/dival_dip.py --table                 # only the table of what is there
     python benchmarks/dival_dip.py --quick                 # a small network, seconds, nothing kept
 
-Baguer, Leuschner & Schmidt, Inverse Problems 36 (2020) 094004: the hourglass of five scales × 128 channels, DIP
-5000 iterations, DIP + TV 10 000 with γ = 10^−3.5 of the mean square; the settings are
+Baguer, Leuschner & Schmidt, Inverse Problems 36 (2020) 094004: the hourglass of five scales × 128 channels,
+DIP 5000 iterations, DIP + TV 10 000 with γ = 10^−3.5 of the mean square; the settings are
 `DeepImagePrior.preset("baguer-bare")`, ("baguer") and ("baguer-start"). Every image's scores are one file,
 written whole or not at all, in --work; an image that is there is not done again, nor is one of other settings
-taken for it. Mean PSNR and SSIM are of the first images that are there, n beside them; the published numbers are
-of 100.
+taken for it. Mean PSNR and SSIM are of the n images that are there; the published numbers are of 100.
 """
 
 import argparse
@@ -22,8 +21,6 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from recon import DeepImagePrior, LearnedPrimalDual, Problem
 from recon.data import dival_problem
@@ -58,7 +55,10 @@ def one(method: DeepImagePrior, index: int, device: str) -> dict[str, Any]:
     x = method(moved).detach().cpu()
     seconds = time.perf_counter() - start
     span = truth.max() - truth.min()
-    scores = {"psnr_db": float(psnr(x, truth, data_range=span)), "ssim": float(ssim(x, truth, data_range=span))}
+    scores = {
+        "psnr_db": float(psnr(x, truth, data_range=span)),
+        "ssim": float(ssim(x, truth, data_range=span)),
+    }
     return {"index": index, **scores, "seconds": seconds, "device": device, **settings_of(method)}
 
 
@@ -96,8 +96,8 @@ def table(work: Path) -> list[str]:
         mean = {k: sum(row[k] for row in rows) / n for k in ("psnr_db", "ssim", "seconds")}
         note = " (LPD of 32 images)" if name == "lpd-dip" else ""
         lines.append(
-            f"| {name} | {n} | {mean['psnr_db']:.2f} | {mean['ssim']:.4f} | {there:.2f} / {ssim_there:.4f}{note} | "
-            f"{rows[0]['iterations']} | {mean['seconds']:.0f} on {rows[0]['device']} |"
+            f"| {name} | {n} | {mean['psnr_db']:.2f} | {mean['ssim']:.4f} | {there:.2f} / {ssim_there:.4f}{note} "
+            f"| {rows[0]['iterations']} | {mean['seconds']:.0f} on {rows[0]['device']} |"
         )
     return lines
 
@@ -107,14 +107,16 @@ def report(work: Path, keep: bool) -> None:
     print("\n".join(lines))
     if keep and len(lines) > 2:
         RESULTS.mkdir(exist_ok=True)
-        head = "The n images are those of the test images that are done. Made by `python benchmarks/dival_dip.py`."
+        head = "n: test images done so far. Made by `python benchmarks/dival_dip.py`."
         (RESULTS / "dival_dip.md").write_text("\n".join([head, "", *lines]) + "\n")
         every = {name: rows_of(work, name) for name in PUBLISHED}
         (RESULTS / "dival_dip.json").write_text(json.dumps(every, indent=1) + "\n")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--methods", default="dip,dip-tv", help="some of: " + ",".join(PRESET))

@@ -46,5 +46,7 @@ for axis, (name, image) in zip(axes.flat, ({"truth": truth} | images).items(), s
     axis.imshow(image, cmap="gray", vmin=0.0, vmax=1.0)
     title = name if name == "truth" else f"{name}\n{psnr(image, truth, data_range=1.0):.1f} dB"
     axis.set(title=title, xticks=[], yticks=[])
-figure.suptitle(f"28², 24 views, 40 % noise; the long run ends at {2 * objective[-1]:.2f} of the noise's misfit")
+figure.suptitle(
+    f"28², 24 views, 40 % noise; the long run ends at {2 * objective[-1]:.2f} of the noise's misfit"
+)
 figure.savefig(sys.argv[1] if len(sys.argv) > 1 else "24_deep_image_prior.png", dpi=120)

@@ -55,14 +55,14 @@ class DeepImagePrior(Reconstructor):
     weight : γ of TV [1 / (unit of x · mm)], as in `TotalVariation`; 0 for the bare prior; None: such that
         γ·TV of the rough image is `balance` times half the number of data
     iterations, learning_rate : of Adam
-    channels, skips : widths of the network's scales, finest first, and joined across; None: 32, 64, 64 and all
-        of it for "unet", five times 128 and none for "hourglass", 256 in seven layers for "conv-decoder";
+    channels, skips : widths of the network's scales, finest first, and joined across; None: 32, 64, 64 and
+        all of it for "unet", five times 128 and none for "hourglass", 256 in seven layers for "conv-decoder";
         fewer skips fit noise later
     norm : of the U-Net: "none", "group" or "instance"
     z : "data", "noise", N(0, 0.01), or "uniform" from 0 to 0.1; None: "data" for "unet", else "noise"
     network : "unet", "hourglass", "conv-decoder", or (channels in, out, (ny, nx)) -> network of planes
-    likelihood : d: "weighted" least squares of the linear data, "matching", the noise model's own for raw data
-        (Poisson counts), others as in `Variational`, or a function of the problem
+    likelihood : d: "weighted" least squares of the linear data, "matching", the noise model's own for raw
+        data (Poisson counts), others as in `Variational`, or a function of the problem
     objective : "likelihood" as above; "mean-square" is mean |A x − y|² + γ Σ |∂x| + E, of pixels not mm, with
         the papers' γ (`recon.dip_presets.likelihood_weight` converts it)
     tv : "huber", nearly isotropic and smooth, "isotropic" or "anisotropic"
@@ -200,7 +200,9 @@ class DeepImagePrior(Reconstructor):
         return None if callback is None else lambda k, value: callback(index, k, value)
 
     def _likelihood(self, problem: Problem) -> Functional:
-        return self.likelihood(problem) if callable(self.likelihood) else LIKELIHOODS[self.likelihood](problem)
+        return (
+            self.likelihood(problem) if callable(self.likelihood) else LIKELIHOODS[self.likelihood](problem)
+        )
 
     def _objective(self, problem: Problem, d: Functional, rough: Tensor, keep: Tensor | None) -> Objective:
         return objective_of(

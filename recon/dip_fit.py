@@ -1,4 +1,4 @@
-"""The engine of the deep image prior: an image made by a network, an objective, and the descent of its weights."""
+"""The engine of the deep image prior: an image made by a network, an objective, the descent of weights."""
 
 from __future__ import annotations
 
@@ -82,7 +82,9 @@ class Generated(nn.Module):
 
     def forward(self, noise: Tensor | float = 0.0) -> Tensor:
         out = self.network(self.z + noise)
-        if out.shape[1] != 1 + self.is_complex or math.prod(out.shape) != out.shape[1] * math.prod(self.shape):
+        if out.shape[1] != 1 + self.is_complex or math.prod(out.shape) != out.shape[1] * math.prod(
+            self.shape
+        ):
             raise ValueError(
                 f"DeepImagePrior network: expected ({len(self.z)}, {1 + self.is_complex}, "
                 f"{', '.join(map(str, self.shape[-2:]))}) out of it, got {tuple(out.shape)}"
@@ -200,8 +202,8 @@ def descend(
         if not math.isfinite(number):
             bad = ", ".join(name for name, part in parts.items() if not bool(torch.isfinite(part)))
             raise ValueError(
-                f"DeepImagePrior: the {bad} is NaN or inf at iteration {k}; lower learning_rate, set clip, or "
-                "backtrack=True"
+                f"DeepImagePrior: the {bad} is NaN or inf at iteration {k}; lower learning_rate, set clip, "
+                "or backtrack=True"
             )
         if s.backtrack and k % SAFE_EVERY == 0:
             safe, safe_value = _copied(generated.network), number
@@ -228,7 +230,7 @@ def descend(
 def approach(
     generated: Generated, image: Tensor, iterations: int, learning_rate: float, tolerance: float
 ) -> float:
-    """Fit the network to an image: least mean |x − image|², by Adam at a constant rate; the best weights stay.
+    """Fit the network to an image: least mean |x − image|², by Adam at a constant rate; keep the best weights.
 
     Ends at ‖x − image‖ ≤ tolerance ‖image‖, or after the iterations. Returns ‖x − image‖ / ‖image‖.
     """
@@ -284,4 +286,3 @@ class _NonNegative(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         return torch.where((x > 0) | (grad < 0), grad, 0.0)
-

@@ -1,4 +1,4 @@
-"""What the papers on the deep image prior used, as keywords of `DeepImagePrior`, and their weight in our terms."""
+"""What the papers on the deep image prior used, as keywords of ours, and their weight in our terms."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ Images are in [0, 1] in all of them: give `bounds` for others, or None.
 def likelihood_weight(gamma: float, problem: Problem) -> Tensor:
     """λ = γ m / (2 σ² h^(n−1)), per image: γ of "mean-square" is this λ of the objective "likelihood".
 
-    mean (A x − y)² + γ Σ |∂x|, times m/(2σ²), is ½ ‖(A x − y)/σ‖² + λ ∫ |∂x|, h the pixel [mm], n its dimensions.
+    mean (A x − y)² + γ Σ |∂x|, times m/(2σ²), is ½ ‖(A x − y)/σ‖² + λ ∫ |∂x|; h the pixel [mm], n dimensions.
 
     gamma : of the sum of absolute differences of neighbouring pixels, against the mean square over m data
     """

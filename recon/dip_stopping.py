@@ -118,7 +118,8 @@ def held_out(problem: Problem, d: Functional, share: float, seed: int = 0) -> Te
     held = drawn & useful
     if not bool(held.any()) or not bool((useful & ~held).any()):
         raise ValueError(
-            f"HeldOut share={share}: of {int(useful.sum())} data this holds out {int(held.sum())}; choose another"
+            f"HeldOut share={share}: of {int(useful.sum())} data this holds out {int(held.sum())}; choose "
+            "another"
         )
     return held
 
@@ -146,8 +147,8 @@ class WindowedVariance(Stopping):
     """The image at the end of the `window` outputs that differ least: mean ‖x − mean x‖²/n over them, least.
 
     Wang et al., Early Stopping for Deep Image Prior, TMLR (2023), ES-WMV: outputs move while structure comes,
-    rest for a while, and move again while noise comes. Their 100 and 1000 are for 5000 iterations of Adam at a
-    constant rate 0.01; a rate that falls to zero brings everything to rest and tells the rule nothing.
+    rest for a while, and move again while noise comes. Their 100 and 1000 are for 5000 iterations of Adam at
+    a constant rate 0.01; a rate that falls to zero brings everything to rest and tells the rule nothing.
 
     window    outputs looked at, all kept in memory
     patience  iterations without a lower minimum before the fit stops
@@ -190,7 +191,7 @@ class _VarianceWatch(_Least):
 
 @dataclass(frozen=True)
 class Discrepancy(Stopping):
-    """The first image with ‖(A x − y)/σ‖² ≤ factor · number of data: as much misfit as there is noise (Morozov).
+    """The first image with ‖(A x − y)/σ‖² ≤ factor · number of data: the misfit is that of the noise (Morozov).
 
     Never reached, it says nothing, and the image of lowest objective is the result. Counts are weighed by
     Pearson's residual.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class ConvDecoder(nn.Sequential):
-    """Upsample, 3×3 convolution, ReLU, normalise; again and again; no skips, so that little noise gets through.
+    """Upsample, 3×3 convolution, ReLU, normalise, again and again; no skips, so little noise gets through.
 
     Darestani and Heckel, IEEE Trans. Comput. Imaging 7 (2021). Sizes grow evenly in their logarithm from
     `start` to `shape`, by the nearest neighbour; a last 3×3 layer keeps the size, and a 1×1 convolution ends.
@@ -33,8 +33,8 @@ class ConvDecoder(nn.Sequential):
     ):
         if layers < 2 or channels < 1 or min(*shape, *start) < 1:
             raise ValueError(
-                f"ConvDecoder: expected at least 2 layers, 1 channel and sizes of 1, got {layers=}, {channels=}, "
-                f"shape={tuple(shape)}, start={tuple(start)}"
+                f"ConvDecoder: expected at least 2 layers, 1 channel and sizes of 1, got {layers=}, "
+                f"{channels=}, shape={tuple(shape)}, start={tuple(start)}"
             )
         self.start, self.channels = (start[0], start[1]), channels
         sizes = [

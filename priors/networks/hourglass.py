@@ -43,7 +43,7 @@ class Hourglass(nn.Module):
         skips = (0,) * (len(channels) - 1) if skips is None else tuple(skips)
         if not channels or len(skips) != len(channels) - 1:
             raise ValueError(
-                f"Hourglass skips: expected one number for each of the {len(channels) - 1} joints, got {skips}"
+                f"Hourglass skips: expected one number for each of {len(channels) - 1} joints, got {skips}"
             )
         if padding not in ("zeros", "reflect"):
             raise ValueError(f"Hourglass padding: expected 'zeros' or 'reflect', got {padding!r}")

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -78,7 +79,9 @@ def test_lowest_objective_is_kept(scan):
 def test_discrepancy_stops_early(scan):
     problem, _ = scan
     steps = []
-    method = prior(iterations=400, weight=0.0, stop=Discrepancy(4.0), callback=lambda i, k, v: steps.append((i, k)))
+    method = prior(
+        iterations=400, weight=0.0, stop=Discrepancy(4.0), callback=lambda i, k, v: steps.append((i, k))
+    )
     x = method(problem)
     assert len(steps) < 800
     misfit = ((problem.A(x) - problem.y).square() / problem.variance).flatten(1).mean(1)
@@ -163,7 +166,9 @@ def test_complex_images_of_several_coils():
         prior(network=lambda inside, outside, shape: torch.nn.Conv2d(inside, 3, 1))(problem)
 
 
-@pytest.mark.parametrize("settings", [{}, {"network": "hourglass"}, {"network": "conv-decoder", "z": "uniform"}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"network": "hourglass"}, {"network": "conv-decoder", "z": "uniform"}]
+)
 def test_volumes_go_through_the_network_slice_by_slice(settings):
     truth = torch.zeros(3, 12, 10)
     truth[:2, 3:8, 2:7] = 1.0
@@ -175,7 +180,7 @@ def test_volumes_go_through_the_network_slice_by_slice(settings):
 
 
 def test_papers_weight_is_converted_exactly(scan):
-    """mean |A x − y|² + γ Σ|∂x| and ½ ‖(A x − y)/σ‖² + λ ∫|∂x| go the same way, the second m/(2σ²) as high."""
+    """mean |A x − y|² + γ Σ|∂x| and ½ ‖(A x − y)/σ‖² + λ ∫|∂x| are one, the second m/(2σ²) as high."""
     geometry = ParallelBeam((20, 18), 0.5, scan[0].A.geometry.angles, 29, 0.5)
     A = XRay(geometry)
     truth = scan[1][0].double()
@@ -194,7 +199,7 @@ def test_papers_weight_is_converted_exactly(scan):
 
 
 def test_published_objective(scan):
-    """Mean square over all rays plus γ times the sum of absolute differences, as in DIVal, at the first image."""
+    """Mean square over all rays plus γ times the sum of absolute differences, as in DIVal, at x₀."""
     problem = single(scan)
     x = first_image(problem)
     x[-1], x[:, -1] = x[-2], x[:, -2]
@@ -285,7 +290,7 @@ def test_backtracking_returns_to_the_last_safe_weights(scan):
     found, _ = values(problem, iterations=40, learning_rate=1.0, weight=0.0, backtrack=True)
     safe, jumps = found[0], 0
     assert len(found) < SAFE_EVERY
-    for before, after in zip(found[:-1], found[1:], strict=True):
+    for before, after in pairwise(found):
         if before > JUMP * safe:
             jumps += 1
             assert after == pytest.approx(safe, rel=1e-6)

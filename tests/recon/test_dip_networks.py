@@ -35,7 +35,7 @@ def test_hourglass_of_any_size_treats_images_alone(size, padding):
 
 
 def test_hourglass_of_the_papers_has_their_number_of_weights():
-    """Counted by hand: 1 → 128, four times down (two 3×3), four times up (two 3×3), 1×1 out; norms and biases."""
+    """Counted by hand: 1 → 128, four times down (two 3×3), four times up (two 3×3), 1×1; norms, biases."""
     conv = 128 * 128 * 9 + 128
     norm = 2 * 128
     expected = (9 * 128 + 128 + norm) + 4 * 2 * (conv + norm) + 4 * (norm + 2 * (conv + norm)) + (128 + 1)

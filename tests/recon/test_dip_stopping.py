@@ -74,14 +74,21 @@ class Together(Stopping):
 def test_early_stopping_beats_a_long_run_on_noisy_data():
     """Mean of three seeds, by each rule: at 40 % noise, a decoder left alone fits the noise."""
     problem, truth = noisy_boxes()
-    settings = {"network": "conv-decoder", "channels": (24,) * 5, "learning_rate": 1e-2, "schedule": "constant"}
+    settings = {
+        "network": "conv-decoder",
+        "channels": (24,) * 5,
+        "learning_rate": 1e-2,
+        "schedule": "constant",
+    }
     errors = {"none": 0.0, "held-out": 0.0, "variance": 0.0, "discrepancy": 0.0}
     for seed in range(3):
         rules = Together(variance=WindowedVariance(10, 60), discrepancy=Discrepancy())
         DeepImagePrior(0.0, 300, **settings, seed=seed, stop=rules)(problem)
         # data held out leave the fit, which is therefore one of its own
         found = {name: watch.image for name, watch in rules.watches.items()} | {"none": rules.last}
-        found["held-out"] = DeepImagePrior(0.0, 300, **settings, seed=seed, stop=HeldOut(patience=40))(problem)
+        found["held-out"] = DeepImagePrior(0.0, 300, **settings, seed=seed, stop=HeldOut(patience=40))(
+            problem
+        )
         for name, x in found.items():
             errors[name] += float((x - truth).norm() / truth.norm()) / 3
     for name in ("held-out", "variance", "discrepancy"):

@@ -100,7 +100,12 @@ def test_settings():
     c = EducatedDeepImagePriorConfig()
     assert METHODS["educated-deep-image-prior"] is EducatedDeepImagePrior
     assert (c.channels, c.skips, c.weight) == ((128,) * 6, (0, 0, 0, 4, 4), 1e-4)
-    assert (c.tune_iterations, c.tune_learning_rate, c.batch_size, c.learning_rate) == (10_000, 1e-4, 32, 5e-4)
+    assert (c.tune_iterations, c.tune_learning_rate, c.batch_size, c.learning_rate) == (
+        10_000,
+        1e-4,
+        32,
+        5e-4,
+    )
     for wrong in ({"weight": None}, {"weight": -1.0}, {"stop": "soon"}, {"tv": "x"}, {"objective": "x"}):
         with pytest.raises(ValueError, match="expected"):
             EducatedDeepImagePrior(**wrong)
