@@ -94,10 +94,10 @@ def table(work: Path) -> list[str]:
             continue
         n = len(rows)
         mean = {k: sum(row[k] for row in rows) / n for k in ("psnr_db", "ssim", "seconds")}
-        note = " (LPD of 32 images)" if name == "lpd-dip" else ""
+        note = " (LPD of 32)" if name == "lpd-dip" else ""
         lines.append(
-            f"| {name} | {n} | {mean['psnr_db']:.2f} | {mean['ssim']:.4f} | {there:.2f} / {ssim_there:.4f}{note} "
-            f"| {rows[0]['iterations']} | {mean['seconds']:.0f} on {rows[0]['device']} |"
+            f"| {name} | {n} | {mean['psnr_db']:.2f} | {mean['ssim']:.4f} "
+            f"| {there:.2f} / {ssim_there:.4f}{note} | {rows[0]['iterations']} | {mean['seconds']:.0f} on {rows[0]['device']} |"
         )
     return lines
 

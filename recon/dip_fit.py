@@ -230,7 +230,7 @@ def descend(
 def approach(
     generated: Generated, image: Tensor, iterations: int, learning_rate: float, tolerance: float
 ) -> float:
-    """Fit the network to an image: least mean |x − image|², by Adam at a constant rate; keep the best weights.
+    """Fit the network to an image: least mean |x − image|², by Adam at a constant rate; the best stay.
 
     Ends at ‖x − image‖ ≤ tolerance ‖image‖, or after the iterations. Returns ‖x − image‖ / ‖image‖.
     """

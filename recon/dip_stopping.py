@@ -191,7 +191,7 @@ class _VarianceWatch(_Least):
 
 @dataclass(frozen=True)
 class Discrepancy(Stopping):
-    """The first image with ‖(A x − y)/σ‖² ≤ factor · number of data: the misfit is that of the noise (Morozov).
+    """The first image with ‖(A x − y)/σ‖² ≤ factor · number of data: the misfit is that of the noise.
 
     Never reached, it says nothing, and the image of lowest objective is the result. Counts are weighed by
     Pearson's residual.
