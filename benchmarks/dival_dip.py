@@ -97,7 +97,8 @@ def table(work: Path) -> list[str]:
         note = " (LPD of 32)" if name == "lpd-dip" else ""
         lines.append(
             f"| {name} | {n} | {mean['psnr_db']:.2f} | {mean['ssim']:.4f} "
-            f"| {there:.2f} / {ssim_there:.4f}{note} | {rows[0]['iterations']} | {mean['seconds']:.0f} on {rows[0]['device']} |"
+            f"| {there:.2f} / {ssim_there:.4f}{note} | {rows[0]['iterations']} "
+            f"| {mean['seconds']:.0f} on {rows[0]['device']} |"
         )
     return lines
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from operators import LinearOperator
 from operators.emission import Emission
 from priors import Functional
 from priors.networks.channels import real_channels, to_planes
@@ -49,8 +50,8 @@ class DeepImagePrior(Reconstructor):
     `smooth`, else that of lowest objective.
 
     Time and memory: a forward and a backward pass of the network and of A an iteration, one image after the
-    other; memory that of one network's pass. On one core the default takes about 0.04 s an iteration at 64², the
-    papers' five scales of 128 channels about 0.6 s at 128², which is the arithmetic of their convolutions.
+    other; memory that of one network's pass. On one core the default takes about 0.04 s an iteration at 64²,
+    the papers' five scales of 128 channels about 0.6 s at 128², the arithmetic of their convolutions.
 
     weight : γ of TV [1 / (unit of x · mm)], as in `TotalVariation`; 0 for the bare prior; None: such that
         γ·TV of the rough image is `balance` times half the number of data
@@ -250,7 +251,9 @@ class DeepImagePrior(Reconstructor):
 
 def first_image(problem: Problem) -> Tensor:
     """Five steps of CGLS from zero."""
-    A, y = problem.A, problem.linear
+    A: LinearOperator = problem.A
+    y = problem.linear
     if isinstance(A, Emission):
-        A, y = A.xray, A.corrected(y)
+        y = A.corrected(y)
+        A = A.xray
     return run(cgls(A, y, torch.zeros_like(A.adjoint(y))), 5)

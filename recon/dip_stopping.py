@@ -15,6 +15,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -114,7 +115,8 @@ def held_out(problem: Problem, d: Functional, share: float, seed: int = 0) -> Te
     drawn = torch.rand(shape, generator=torch.Generator().manual_seed(seed)).to(useful.device) < share
     if isinstance(A, Sense):
         middle = [slice(max(n // 2 - 2, 0), n // 2 + 2) for n in A.in_shape[-A.ndim :]]
-        drawn[(..., *middle)] = False
+        where: tuple[Any, ...] = (..., *middle)
+        drawn[where] = False
     held = drawn & useful
     if not bool(held.any()) or not bool((useful & ~held).any()):
         raise ValueError(
@@ -179,7 +181,7 @@ class _VarianceWatch(_Least):
             self._add(self.last.popleft(), -1)
         if len(self.last) < self.window:
             return False
-        mean = self.sum / self.window
+        mean = torch.as_tensor(self.sum) / self.window
         variance = self.squares / self.window - float(squared_norm(mean, x.ndim))
         return self.judge(k, variance / x.numel(), x)
 
