@@ -92,8 +92,8 @@ def test_early_stopping_beats_a_long_run_on_noisy_data():
         for name, x in found.items():
             errors[name] += float((x - truth).norm() / truth.norm()) / 3
     for name in ("held-out", "variance", "discrepancy"):
-        # by a tenth of the truth's norm, far beyond rounding
-        assert errors[name] < errors["none"] - 0.1, errors
+        # by a margin, for rounding sends such descents different ways on different machines
+        assert errors[name] < 0.85 * errors["none"], errors
 
 
 def test_what_is_held_out_has_no_influence_on_the_fit():
