@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=5)
     parser.add_argument("--iterations", type=int, default=3000)
     args = parser.parse_args()
-    iterations = 250 if args.quick else args.iterations
+    iterations = 180 if args.quick else args.iterations
     problem, truth = scans(args.quick)
     count = min(1 if args.quick else args.images, len(truth))
     rows: list[dict] = []
