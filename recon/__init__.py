@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .direct import FBP as FBP
     from .direct import FDK as FDK
     from .direct import Adjoint as Adjoint
+    from .educated_dip import EducatedDeepImagePrior as EducatedDeepImagePrior
     from .emission import MLEM as MLEM
     from .emission import OSEM as OSEM
     from .emission import EmissionFBP as EmissionFBP
@@ -119,6 +120,7 @@ _EXPORTS = {
     "DictionaryReconstruction": "dictionary",
     "DiffPIR": "diffusion",
     "DualDomain": "unrolled.dual_domain",
+    "EducatedDeepImagePrior": "educated_dip",
     "EmissionFBP": "emission",
     "EquivariantImaging": "selfsupervised.equivariant",
     "FBP": "direct",
