@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -60,7 +61,9 @@ class FBPUNet(Learned):
             self.network = UNet(channels=widths, norm=c.norm, residual=True, dropout=c.dropout)
         self.trained_for = scanner
 
-    def loss(self, problem: Problem, images: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(
+        self, problem: Problem, images: Tensor, generator: torch.Generator
+    ) -> Tensor | Mapping[str, Tensor]:
         with dropping(self, generator):
             return super().loss(problem, images, generator)
 
