@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .denoiser import VariationalDenoiser as VariationalDenoiser
     from .denoiser import as_denoiser as as_denoiser
     from .dictionary import PatchDictionary as PatchDictionary
+    from .diffusion import DiffusionPrior as DiffusionPrior
+    from .diffusion import WienerDenoiser as WienerDenoiser
     from .gradient_step import GradientStep as GradientStep
     from .gradient_step import GradientStepDenoiser as GradientStepDenoiser
     from .low_rank import LocallyLowRank as LocallyLowRank
@@ -54,6 +56,7 @@ _EXPORTS = {
     "ConvexRegulariser": "convex",
     "ConvexRidge": "ridge",
     "Denoiser": "denoiser",
+    "DiffusionPrior": "diffusion",
     "FairMRF": "markov",
     "FunctionDenoiser": "denoiser",
     "Functional": "base",
@@ -88,6 +91,7 @@ _EXPORTS = {
     "VariationalDenoiser": "denoiser",
     "WaveletL1": "wavelet",
     "WeaklyConvexRidge": "ridge",
+    "WienerDenoiser": "diffusion",
     "Zero": "sets",
     "as_denoiser": "denoiser",
 }

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from .baselines.automap import AUTOMAP as AUTOMAP
     from .baselines.postprocess import FBPUNet as FBPUNet
     from .dictionary import DictionaryReconstruction as DictionaryReconstruction
+    from .diffusion import DDS as DDS
+    from .diffusion import DPS as DPS
+    from .diffusion import DiffPIR as DiffPIR
+    from .diffusion import MomentMatching as MomentMatching
     from .dip import DeepImagePrior as DeepImagePrior
     from .direct import FBP as FBP
     from .direct import FDK as FDK
@@ -44,6 +48,9 @@ if TYPE_CHECKING:
     from .scaling import CentreScaled as CentreScaled
     from .scaling import estimate_sigma as estimate_sigma
     from .scaling import kspace_scale as kspace_scale
+    from .selfsupervised.equivariant import EquivariantImaging as EquivariantImaging
+    from .selfsupervised.noise2inverse import Noise2Inverse as Noise2Inverse
+    from .selfsupervised.sure import SURETraining as SURETraining
     from .sinogram_denoising import SinogramDenoisedFBP as SinogramDenoisedFBP
     from .solvers import Iterate as Iterate
     from .solvers import admm as admm
@@ -65,9 +72,16 @@ if TYPE_CHECKING:
     from .solvers import sart as sart
     from .solvers import sart_on_disk as sart_on_disk
     from .solvers import sirt as sirt
+    from .uncertainty import Conformal as Conformal
+    from .uncertainty import DeepEnsemble as DeepEnsemble
+    from .uncertainty import HeteroscedasticUNet as HeteroscedasticUNet
+    from .uncertainty import MCDropout as MCDropout
+    from .uncertainty import ParametricBootstrap as ParametricBootstrap
+    from .unrolled.dual_domain import DualDomain as DualDomain
     from .unrolled.equilibrium import DeepEquilibrium as DeepEquilibrium
     from .unrolled.gradient import LearnedGradient as LearnedGradient
     from .unrolled.ista import ISTANet as ISTANet
+    from .unrolled.ista_unet import ISTAUNet as ISTAUNet
     from .unrolled.itnet import ItNet as ItNet
     from .unrolled.modl import MoDL as MoDL
     from .unrolled.pdhg import LearnedPDHG as LearnedPDHG
@@ -96,18 +110,27 @@ _EXPORTS = {
     "CGLS": "iterative",
     "CGSENSE": "mri",
     "CentreScaled": "scaling",
+    "Conformal": "uncertainty",
+    "DDS": "diffusion",
+    "DPS": "diffusion",
+    "DeepEnsemble": "uncertainty",
     "DeepEquilibrium": "unrolled.equilibrium",
     "DeepImagePrior": "dip",
     "DictionaryReconstruction": "dictionary",
+    "DiffPIR": "diffusion",
+    "DualDomain": "unrolled.dual_domain",
     "EmissionFBP": "emission",
+    "EquivariantImaging": "selfsupervised.equivariant",
     "FBP": "direct",
     "FBPNonLocalMeans": "nonlocal_means",
     "FBPUNet": "baselines.postprocess",
     "FDK": "direct",
     "GRAPPA": "grappa",
     "GradientStepPlugAndPlay": "plug_and_play",
+    "HeteroscedasticUNet": "uncertainty",
     "HuberTotalVariation": "variational",
     "ISTANet": "unrolled.ista",
+    "ISTAUNet": "unrolled.ista_unet",
     "ItNet": "unrolled.itnet",
     "Iterate": "solvers",
     "LSQR": "iterative",
@@ -115,9 +138,12 @@ _EXPORTS = {
     "LearnedPDHG": "unrolled.pdhg",
     "LearnedPrimalDual": "unrolled.primal_dual",
     "LocallyLowRankReconstruction": "variational",
+    "MCDropout": "uncertainty",
     "METHODS": "base",
     "MLEM": "emission",
     "MoDL": "unrolled.modl",
+    "MomentMatching": "diffusion",
+    "Noise2Inverse": "selfsupervised.noise2inverse",
     "OSEM": "emission",
     "OSSART": "iterative",
     "OSSQS": "variational",
@@ -127,6 +153,7 @@ _EXPORTS = {
     "PWLSNonLocalMeans": "variational",
     "PWLSQGGMRF": "variational",
     "PWLSTotalVariation": "variational",
+    "ParametricBootstrap": "uncertainty",
     "PlugAndPlay": "plug_and_play",
     "Problem": "problem",
     "RED": "plug_and_play",
@@ -134,6 +161,7 @@ _EXPORTS = {
     "RootSumOfSquares": "mri",
     "SART": "iterative",
     "SIRT": "iterative",
+    "SURETraining": "selfsupervised.sure",
     "SinogramDenoisedFBP": "sinogram_denoising",
     "Tikhonov": "variational",
     "TotalGeneralisedVariation": "variational",

@@ -18,7 +18,7 @@ from operators.tensors import real_dtype, spread
 
 from .base import Reconstructor
 from .checkpoints import fingerprint
-from .data.sets import TRAIN, PairedData, UnpairedData
+from .data.sets import TRAIN, Measurements, PairedData, UnpairedData
 from .metrics import psnr, ssim
 from .metrics.fidelity import magnitude
 from .problem import Problem
@@ -156,15 +156,16 @@ class Learned(Reconstructor):
         callback: Callable[[Progress], None] | None = None,
     ) -> Self:
         """Learn from `data`; see `recon.training.train` for the keywords."""
-        wanted = PairedData if self.data_kind == "paired" else UnpairedData
-        if not isinstance(data, wanted):
-            hint = "; use data.unpaired()" if isinstance(data, PairedData) else ""
+        kinds: dict[str, type] = {"unpaired": UnpairedData, "measurements": Measurements}
+        wanted = kinds.get(self.data_kind or "paired", PairedData)
+        if not isinstance(data, wanted) or (isinstance(data, Measurements) and wanted is not Measurements):
+            hint = f"; use data.{self.data_kind}()" if isinstance(data, PairedData) else ""
             raise ValueError(
                 f"{type(self).__name__}.fit data: expected {wanted.__name__}, got {type(data).__name__}{hint}"
             )
         generator = torch.Generator().manual_seed(self.config.seed)
         problem, images = next(data.batches(32, generator))
-        self.build(_scanner(problem, images))
+        self.build(self.scanner_of(problem, images))
         fabric = self.fabric
         self.to(fabric.device if fabric else images.device, real_dtype(images))
         there = cast(PairedData, OnDevice(data, fabric.device)) if fabric else data
@@ -193,6 +194,10 @@ class Learned(Reconstructor):
         if fabric:
             self.record["device"] = f"{fabric.world_size} × {fabric.device.type}"
         return self
+
+    def scanner_of(self, problem: Problem, images: Tensor) -> TrainedFor:
+        """The scanner to learn for, and the size of its images, from the first batch."""
+        return _scanner(problem, images)
 
     def scanner(self, problem: Problem) -> TrainedFor:
         """The scanner learned for, after making sure that `problem` is of it."""

@@ -68,7 +68,7 @@ def train_method(
     method.fabric = fabric
     try:
         method.fit(
-            data if method.data_kind == "paired" else data.unpaired(),
+            data.of_kind(method.data_kind),
             minutes=minutes,
             checkpoint=checkpoint,
             callback=told,

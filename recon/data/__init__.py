@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .dicom_write import Derived as Derived
     from .dicom_write import anonymise as anonymise
     from .dicom_write import write_dicom as write_dicom
+    from .dival import DivalPairs as DivalPairs
     from .dival import dival_problem as dival_problem
     from .ellipses import Ellipse as Ellipse
     from .ellipses import Ellipses as Ellipses
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .fan_files import read_2detect as read_2detect
     from .fan_files import read_htc as read_htc
     from .fastmri import read_fastmri as read_fastmri
+    from .heads import HeadPairs as HeadPairs
     from .heads import random_head as random_head
     from .ismrmrd_files import read_ismrmrd as read_ismrmrd
     from .kspace import KSpace as KSpace
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
     from .scans import Scan as Scan
     from .scans import noise_level as noise_level
     from .scans import open_scans as open_scans
+    from .sets import Measurements as Measurements
     from .sets import PairedData as PairedData
     from .sets import SimulatedPairs as SimulatedPairs
     from .sets import UnpairedData as UnpairedData
@@ -91,14 +94,17 @@ _EXPORTS = {
     "CTProjections": "projections",
     "Derived": "dicom_write",
     "DicomImage": "dicom",
+    "DivalPairs": "dival",
     "Ellipse": "ellipses",
     "Ellipses": "ellipses",
     "Ellipsoid": "ellipsoids",
     "Ellipsoids": "ellipsoids",
     "GradientEcho": "mr_contrast",
+    "HeadPairs": "heads",
     "InversionRecovery": "mr_contrast",
     "KSpace": "kspace",
     "MRScans": "mr_scans",
+    "Measurements": "sets",
     "Motion": "motion",
     "PairedData": "sets",
     "Scan": "scans",
