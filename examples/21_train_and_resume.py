@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Train a method, be interrupted, go on
 #
-# A U-Net behind filtered back projection, on images that are drawn as they are needed. Training is killed half-way and
-# resumed: its weights are those of a training that was never interrupted, to the bit. The card beside the
-# weights says from which images they come and which command makes them again; the curve says how it went.
+# A U-Net behind filtered back projection, on images that are drawn as they are needed. Training is killed
+# half-way and resumed: its weights are those of a training that was never interrupted, to the bit. The card
+# beside the weights says from which images they come and which command makes them again; the curve says how
+# it went.
 
 # %%
 import json

@@ -12,7 +12,7 @@ from torch import nn
 
 from operators import ParallelBeam, XRay
 from recon.checkpoints import read_tensors, write_tensors
-from recon.train_config import OPTIMIZERS, SCHEDULES, TrainingConfig, differences, rate
+from recon.train_config import OPTIMIZERS, SCHEDULES, TrainingConfig, differences
 from recon.train_log import TensorBoard, curve_path, read_curve
 from recon.training import DivergedError, train
 
@@ -108,18 +108,6 @@ def test_the_curve_lies_beside_the_weights_and_goes_on(tmp_path):
     assert [r["seconds"] for r in rows] == sorted(r["seconds"] for r in rows)
     # score 2 died with the second session, whose step 9 was done again
     assert [row["score"] for row in rows] == [0, 1, 3, 4]
-
-
-def test_rates_are_those_of_the_schedules():
-    def rates(**changes):
-        c = TrainingConfig(steps=10, learning_rate=2.0, **changes)
-        return [rate(c, k) for k in range(10)]
-
-    assert rates(schedule="constant", warmup=4) == [0.5, 1.0, 1.5] + 7 * [2.0]
-    assert rates(schedule="step", milestones=(3, 7), decay=0.5) == 3 * [2.0] + 4 * [1.0] + 3 * [0.5]
-    assert rates(schedule="inverse", inverse_steps=2)[:5] == [2.0, 2 / 1.5, 1.0, 2 / 2.5, 2 / 3]
-    expected = [1 + math.cos(math.pi * k / 10) for k in range(10)]
-    assert rates(schedule="cosine") == pytest.approx(expected, rel=1e-12)
 
 
 def test_accumulated_batches_make_the_step_of_their_mean():
@@ -372,30 +360,6 @@ def test_networks_train_in_bfloat16_with_float32_weights():
     assert set(seen) == {(torch.bfloat16, torch.float32)}
     assert all(p.dtype == torch.float32 for p in net.parameters())
     assert progress.losses[-1] < 0.3 * progress.losses[0]
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"accumulate": 0},
-        {"warmup": -1},
-        {"milestones": (3, 2)},
-        {"milestones": [3]},
-        {"schedule": "step", "milestones": ()},
-        {"decay": 0.0},
-        {"inverse_steps": 0},
-        {"weight_decay": -1.0},
-        {"weight_decay": math.nan},
-        {"precision": "float16"},
-        {"schedule": "linear"},
-        {"learning_rate": "fast"},
-        {"clip": 0},
-        {"seed": -1},
-    ],
-)
-def test_wrong_settings_are_refused(changes):
-    with pytest.raises(ValueError, match=list(changes)[-1]):
-        TrainingConfig(**changes)
 
 
 def test_a_loss_that_is_none():
