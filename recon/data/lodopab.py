@@ -42,7 +42,7 @@ def lodopab_attenuation(hu: Tensor) -> Tensor:
 
 
 def lodopab_images(hu: Tensor, size: int | None = None, seed: int | Sequence[int] = 0) -> Tensor:
-    """Slices as LoDoPaB has them: middle 362/512 of each side, + U(0, 1) HU against the steps, as attenuation.
+    """Slices as LoDoPaB has them: middle 362/512 of each side, + U(0, 1) HU against steps, as attenuation.
 
     hu : stored slices, (*batch, n, n) [HU]
     size : pixels a side of the result, of which each is the mean of those it covers; None for those cut out.
