@@ -196,9 +196,9 @@ def row(name: str, data: LoDoPaBPairs, sets: dict[str, Tensor], work: Path, args
 
 
 def write(path: Path, text: str) -> None:
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        file.write(text)
-    Path(file.name).replace(path)
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_text(text)
+    unfinished.replace(path)
 
 
 def mean(entry: dict, title: str, metric: str = "psnr_db") -> float:
