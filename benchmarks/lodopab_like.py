@@ -9,12 +9,12 @@ from its last checkpoint, a larger --minutes continues a finished one, and the t
 methods that WORK has rows of. Writes results/lodopab_like.*.
 
 LoDoPaB's transform, 4096 photons a bin, Poisson counts, 0 counts read as 0.1, parallel beam, projected from
-finer images (`recon.data.lodopab`). What is different: 181² pixels (2 × 2 means of LoDoPaB's 362²) with 250
-views of 257 bins, which leaves the noise of a pixel as published; slices of two patients to train on, of one
-to tune on and of one to score on, instead of 632, 60 and 60; training slices in all eight orientations and
-with new counts at every draw. Patients: LIDC-IDRI-0314 and ACRIN-FLT-Breast-001 (training),
-TotalSegmentator's abdomen (validation, ten slices), LIDC-IDRI-0001 (test); a head, of which training had
-none, stands apart.
+finer images (`recon.data.lodopab`); FBP is not clipped at 0, TV is. What is different: 181² pixels (2 × 2
+means of LoDoPaB's 362²) with 250 views of 257 bins, which leaves the noise of a pixel as published; slices of
+two patients to train on, of one to tune on and of one to score on, instead of 632, 60 and 60; training slices
+in all eight orientations and with new counts at every draw. Patients: LIDC-IDRI-0314 and
+ACRIN-FLT-Breast-001 (training), TotalSegmentator's abdomen (validation, ten slices), LIDC-IDRI-0001 (test); a
+head, of which training had none, stands apart.
 """
 
 import argparse
