@@ -10,7 +10,8 @@ scale that brings it closest to A* on white noise. Gradients of networks go thro
 
 CGLS: noise-free data and data with 1 % noise, error to the truth. TV: distance to the minimiser, which the
 matched pair finds to a small gap, and what the true objective is worse by. Learned primal–dual: PSNR of
-validation images after the same training, several seeds. Finished trainings in WORK are not repeated.
+validation images after the same training, several seeds. A killed training goes on from its last checkpoint
+in WORK, and what is finished there is not repeated.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +37,7 @@ from recon.data.random_ellipses import dival_ellipses
 from recon.data.small import ellipses_small, ellipses_small_geometry
 from recon.fidelity import LeastSquares
 from recon.metrics import psnr
-from recon.solvers import cgls, pdhg, run
+from recon.solvers import cgls, pdhg
 
 RESULTS = Path(__file__).parent / "results"
 MATCHED, PIXEL, STRIP, LINE = "transpose", "pixels, interpolating", "strips' transpose", "lines' transpose"
@@ -180,17 +182,16 @@ def tv_problem(A: LinearOperator, y: Tensor) -> tuple[list, Callable[[Tensor], f
 
 
 def tv_minimiser(A: LinearOperator, y: Tensor, iterations: int) -> tuple[Tensor, float]:
-    """The minimiser and its gap over the objective, by the matched pair."""
+    """The minimiser and its gap over the objective, by the matched pair; ends at a gap of 1e-9."""
     terms, _ = tv_problem(A, y)
-    gap = [math.inf]
-
-    def watch(_: int, iterate) -> None:
-        if iterate.gap is not None:
-            gap[0] = float(iterate.gap / iterate.objective)
-
     start = torch.zeros(A.in_shape, dtype=y.dtype)
-    x = run(pdhg(terms, NonNegative(), start, circulant=True), iterations, 1e-12, watch)
-    return x, gap[0]
+    x, gap = start, math.inf
+    for iterate in islice(pdhg(terms, NonNegative(), start, circulant=True, every=50), 1, iterations + 1):
+        if iterate.gap is not None and iterate.objective is not None:
+            x, gap = iterate.x, float(iterate.gap / iterate.objective)
+            if gap <= 1e-9:
+                break
+    return x, gap
 
 
 def tv_path(
@@ -222,23 +223,23 @@ def trained(name: str, seed: int, plan: Plan, work: Path) -> list[tuple[int, flo
         steps=plan.steps,
         seed=seed,
         validate_every=max(plan.steps // 6, 1),
-        checkpoint_every=plan.steps,
+        checkpoint_every=max(plan.steps // 6, 1),
     )
     last: list[list[tuple[int, float]]] = [[]]
 
     def watch(progress) -> None:
         last[0] = progress.scores
 
-    method.fit(data, callback=watch)
+    checkpoint = path.with_suffix(".checkpoint.safetensors")
+    method.fit(data, checkpoint=checkpoint, callback=watch)
+    checkpoint.unlink(missing_ok=True)
     curve = sorted({int(k): v for k, v in last[0]}.items())
-    unfinished = path.with_suffix(".part")
-    unfinished.write_text(json.dumps(curve))
-    unfinished.replace(path)
+    write(path, json.dumps(curve))
     return curve
 
 
-def studied(plan: Plan, work: Path) -> dict[str, dict]:
-    """Everything about every pair, by its name."""
+def classical(plan: Plan) -> dict[str, dict]:
+    """Defects, CGLS and TV of every pair, by its name."""
     geometry = ellipses_small_geometry(plan.size, plan.views)
     few = ellipses_small_geometry(plan.size, 30)
     truth, A, sparse = phantom(plan.size), XRay(geometry), XRay(few)
@@ -252,22 +253,36 @@ def studied(plan: Plan, work: Path) -> dict[str, dict]:
     found: dict[str, dict] = {}
     sparse_pairs = pairs(few)
     for name, pair in pairs(geometry).items():
-        path = tv_path(sparse_pairs[name], sparse, y, best, plan.tv)
         found[name] = {
             "defects": defects(A, pair, truth),
             "cgls": cgls_errors(pair, clean, truth, plan.cgls),
             "cgls_noisy": cgls_errors(pair, noisy, truth, plan.cgls),
-            "tv": path,
+            "tv": tv_path(sparse_pairs[name], sparse, y, best, plan.tv),
             "tv_gap": gap,
             "tv_psnr_db": float(psnr(best, truth, data_range=1.0)),
         }
         print(f"{name}: CGLS and TV done", flush=True)
+    return found
+
+
+def studied(plan: Plan, work: Path) -> dict[str, dict]:
+    """Everything about every pair, by its name."""
+    path = work / "classical.json"
+    if not path.exists():
+        write(path, json.dumps(classical(plan)))
+    found = json.loads(path.read_text())
     for seed in range(plan.seeds):
         for name in found:
             curve = trained(name, seed, plan, work)
             found[name].setdefault("lpd", []).append(curve)
             print(f"{name}, seed {seed}: {curve[-1][1]:.2f} dB", flush=True)
     return found
+
+
+def write(path: Path, text: str) -> None:
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_text(text)
+    unfinished.replace(path)
 
 
 def table(found: dict[str, dict], plan: Plan) -> list[str]:
