@@ -16,7 +16,8 @@ def on_planes(network: nn.Module, x: Tensor, ndim: int = 2) -> Tensor:
 
     Returns (batch, channels of the network, *shape), complex where x is.
     """
-    out = network(to_planes(x, ndim))
+    planes = to_planes(x, ndim)
+    out = network(planes).to(planes.dtype)  # it may compute in fewer bits, the image keeps its own
     lead, sides = x.shape[2 : x.ndim - ndim], x.shape[x.ndim - ndim :]
     out = out.reshape(len(x), *lead, out.shape[1], *sides).movedim(x.ndim - ndim - 1, 1)
     if x.is_complex():
