@@ -76,6 +76,12 @@ class Convolutions(nn.Sequential):
         with torch.no_grad():
             convolutions[-1].weight.mul_(last)
 
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type == "cpu" and x.dtype == torch.float32 and x.ndim == 4:
+            # channels last in memory: with so few, convolutions of a CPU are 1.4 times as fast
+            x = x.contiguous(memory_format=torch.channels_last)
+        return super().forward(x)
+
 
 def _activation(name: str, channels: int) -> nn.Module:
     match name:

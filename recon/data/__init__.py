@@ -41,6 +41,12 @@ if TYPE_CHECKING:
     from .kspace_files import write_kspace as write_kspace
     from .kspace_problem import centre_crop as centre_crop
     from .kspace_problem import mri_problem as mri_problem
+    from .lodopab import LoDoPaBPairs as LoDoPaBPairs
+    from .lodopab import lodopab_attenuation as lodopab_attenuation
+    from .lodopab import lodopab_geometry as lodopab_geometry
+    from .lodopab import lodopab_images as lodopab_images
+    from .lodopab import lodopab_noise as lodopab_noise
+    from .lodopab import lodopab_problem as lodopab_problem
     from .low_contrast import low_contrast_phantom as low_contrast_phantom
     from .low_contrast import lumpy_background as lumpy_background
     from .low_contrast import power_law_background as power_law_background
@@ -103,6 +109,7 @@ _EXPORTS = {
     "HeadPairs": "heads",
     "InversionRecovery": "mr_contrast",
     "KSpace": "kspace",
+    "LoDoPaBPairs": "lodopab",
     "MRScans": "mr_scans",
     "Measurements": "sets",
     "Motion": "motion",
@@ -127,6 +134,11 @@ _EXPORTS = {
     "example_mr": "mr_examples",
     "from_bart": "cfl",
     "load_projections": "projection_files",
+    "lodopab_attenuation": "lodopab",
+    "lodopab_geometry": "lodopab",
+    "lodopab_images": "lodopab",
+    "lodopab_noise": "lodopab",
+    "lodopab_problem": "lodopab",
     "low_contrast_phantom": "low_contrast",
     "lumpy_background": "low_contrast",
     "moved_image": "motion",
