@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .adversarial import AdversarialRegularisation as AdversarialRegularisation
+    from .adversarial_variants import ConvexAdversarialRegularisation as ConvexAdversarialRegularisation
+    from .adversarial_variants import LocalAdversarialRegularisation as LocalAdversarialRegularisation
     from .base import METHODS as METHODS
     from .base import Reconstructor as Reconstructor
     from .baselines.automap import AUTOMAP as AUTOMAP
@@ -96,6 +98,7 @@ _EXPORTS = {
     "CGLS": "iterative",
     "CGSENSE": "mri",
     "CentreScaled": "scaling",
+    "ConvexAdversarialRegularisation": "adversarial_variants",
     "DeepEquilibrium": "unrolled.equilibrium",
     "DeepImagePrior": "dip",
     "DictionaryReconstruction": "dictionary",
@@ -114,6 +117,7 @@ _EXPORTS = {
     "LearnedGradient": "unrolled.gradient",
     "LearnedPDHG": "unrolled.pdhg",
     "LearnedPrimalDual": "unrolled.primal_dual",
+    "LocalAdversarialRegularisation": "adversarial_variants",
     "LocallyLowRankReconstruction": "variational",
     "METHODS": "base",
     "MLEM": "emission",

@@ -1,0 +1,423 @@
+"""One image, a network and a discriminator, all made during the reconstruction (Kaji's scheme)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from operators import LinearOperator
+from priors import Functional, HuberTV
+from priors.networks.autoencoder import Decoder, Encoder
+from priors.networks.critic import PatchDiscriminator
+from priors.networks.seeds import seeded
+
+from .base import Reconstructor
+from .discriminator import Discrimination, least_squares, pieces
+from .fidelity import LIKELIHOODS, Likelihood, count
+from .problem import Problem
+from .subsets import interleaved, subset_of
+from .training import within
+from .variational.base import spacing, start
+from .variational.ordered_subsets import restricted
+
+WEIGHTS = (
+    "data_seed", "data_network", "tv_seed", "tv_network", "adversarial_seed", "adversarial_network",
+    "random_latent", "autoencode", "autoencode_latent", "latent",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class JointConfig:
+    """Options of Kaji's IterativeCTReconstruction; rates, β₁ and pool are its own.
+
+    image : what is reconstructed: "free", the seed x itself; "encoder", f = dec(enc(x)); "decoder", f = dec(z)
+    data_seed, data_network : of the negative log-likelihood of x, of f
+    tv_seed, tv_network : λ of total variation, as in `TotalVariation`
+    adversarial_seed, adversarial_network : of ½ mean (D(·) − 1)²
+    random_latent : the same for dec(N(0, 1))
+    autoencode : of mean (dec(enc(p)) − p)² over planning images p of size 1
+    autoencode_latent : of mean (enc(dec(h)) − h)², h = enc(p)
+    latent : of mean z², z being enc(x) or the free latent
+    the last six count per datum: 1 weighs as much as a misfit of twice the noise's variance does
+
+    iterations, subsets : of Adam; one subset of the views each, as `recon.subsets.interleaved` has them
+    seed_rate, network_rate, critic_rate : learning rates, of images of size 1; 0 freezes
+    beta1 : of Adam
+    schedule : "cosine" to zero for image and networks, "constant"
+    channels, strides : of the encoder; the decoder mirrors it
+    critic_channels, critic_every, critic_start : of the discriminator, a step of it every so many iterations,
+        and the iteration from which it counts
+    critic_noise, jitter : standard deviation of noise on what it sees, and on its labels
+    patch, batch : side of the pieces it judges while it learns (None: whole images), and how many a step
+    augment : mirror the pieces at random
+    pool : past images it is reminded of
+    warm_up : steps of the autoencoder on planning images (else the start) before the reconstruction
+    likelihood : of the data, see `recon.fidelity`
+    nonnegative : x ≥ 0
+    seed : of weights and draws
+    """
+
+    image: Literal["free", "encoder", "decoder"] = "free"
+    data_seed: float = 1.0
+    data_network: float = 1.0
+    tv_seed: float = 0.0
+    tv_network: float = 0.0
+    adversarial_seed: float = 0.0
+    adversarial_network: float = 0.0
+    random_latent: float = 0.0
+    autoencode: float = 0.0
+    autoencode_latent: float = 0.0
+    latent: float = 0.0
+    iterations: int = 1000
+    subsets: int = 1
+    seed_rate: float = 1e-2
+    network_rate: float = 1e-4
+    critic_rate: float = 1e-4
+    beta1: float = 0.1
+    schedule: Literal["cosine", "constant"] = "cosine"
+    channels: tuple[int, ...] = (32, 64, 64)
+    strides: tuple[int, ...] = (2, 2, 1)
+    critic_channels: tuple[int, ...] = (64, 128, 256)
+    critic_every: int = 1
+    critic_start: int = 0
+    critic_noise: float = 0.0
+    jitter: float = 0.0
+    patch: int | None = None
+    batch: int = 4
+    augment: bool = True
+    pool: int = 200
+    warm_up: int = 0
+    likelihood: Likelihood = "matching"
+    nonnegative: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "subsets", "critic_every", "batch"):
+            within(f"JointReconstruction {name}", getattr(self, name), 1, 10**9)
+        for name in ("critic_start", "pool", "warm_up"):
+            within(f"JointReconstruction {name}", getattr(self, name), 0, 10**9)
+        for name in (*WEIGHTS, "seed_rate", "network_rate", "critic_rate", "critic_noise", "jitter"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"JointReconstruction {name}: expected at least 0, got {getattr(self, name)!r}"
+                )
+        for name, allowed in (
+            ("image", ("free", "encoder", "decoder")),
+            ("schedule", ("cosine", "constant")),
+            ("likelihood", tuple(LIKELIHOODS)),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"JointReconstruction {name}: expected one of {allowed}, got {getattr(self, name)!r}"
+                )
+        if self.patch is not None:
+            within("JointReconstruction patch", self.patch, 4, 10**6)
+
+
+@dataclass(frozen=True)
+class JointResult:
+    """What came out; tensors of one image.
+
+    x : the image asked for                  seed, network : x and f, None where there is none
+    discriminator : as it was at the end     scale : size of an image, by which it sees them divided
+    history : value of every weighted term, and "critic", its loss, of every iteration; "gap" is
+              mean D(planning) − mean D(image)
+    """
+
+    x: Tensor
+    seed: Tensor | None
+    network: Tensor | None
+    discriminator: nn.Module | None
+    scale: float
+    history: list[dict[str, float]]
+
+
+class JointReconstruction(Reconstructor):
+    """min_{x, w, z} Σ data terms + λ TV + adversarial + autoencoder terms, D learning against the iterates.
+
+        repeat:  D ← D − r ∇ ½[mean (D(planning) − 1)² + mean D(iterate, or a past one)²]
+                 x, w, z ← a step of Adam on the sum, one subset of the data at a time
+
+    Kaji, IterativeCTReconstruction; Kaji and Kida, Radiol. Phys. Technol. 12 (2019), §5. The prior is learned
+    while the image is made, from images that belong to nobody's data (as the planning CT of a patient whose
+    daily scan is reconstructed) and that need not be aligned to it. With image="free" and all but data_seed
+    and tv_seed zero this is penalised likelihood by Adam; with image="encoder", data_seed=0 and seed_rate=0 a
+    deep image prior. Every image of a batch has networks of its own, made from the same seed.
+
+    planning : images (n, ny, nx) of good quality, in the unit of x; of A's image size, or of any with `patch`
+    start : the first x, (ny, nx); None: a filtered back projection, or some CGLS
+    callback : given (iteration, the terms by name)
+    config : or its settings as keywords, see `JointConfig`
+    """
+
+    def __init__(
+        self,
+        planning: Tensor | None = None,
+        start: Tensor | None = None,
+        callback: Callable[[int, dict[str, float]], None] | None = None,
+        config: JointConfig | None = None,
+        **changes: Any,
+    ):
+        super().__init__()
+        unknown = set(changes) - {f.name for f in fields(JointConfig)}
+        if unknown:
+            raise ValueError(
+                f"JointReconstruction: no such setting {', '.join(sorted(unknown))}; there are "
+                f"{', '.join(f.name for f in fields(JointConfig))}"
+            )
+        self.config = replace(config or JointConfig(), **changes)
+        self.start, self.callback = start, callback
+        self.planning: Tensor | None
+        self.register_buffer("planning", planning, persistent=False)
+        self._check_planning()
+
+    def forward(self, problem: Problem) -> Tensor:
+        if not problem.batch:
+            return self.solve(problem).x
+        alone = [Problem(problem.A, y, problem.noise.select(i)) for i, y in enumerate(problem.y)]
+        images = [self(one) for one in alone]
+        return torch.stack(images) if images else problem.y.new_zeros(*problem.batch, *problem.A.in_shape)
+
+    @torch.enable_grad()
+    def solve(self, problem: Problem) -> JointResult:
+        """The image of one problem, without a batch, with what was made on the way."""
+        c, shape = self.config, self._shape(problem)
+        with torch.no_grad():
+            first = start(problem) if self.start is None else self.start.to(problem.y)
+        if tuple(first.shape) != shape or not bool(first.isfinite().all()):
+            raise ValueError(
+                f"JointReconstruction start: expected a finite image {shape}, got {tuple(first.shape)}"
+            )
+        first = first.clamp(min=0) if c.nonnegative else first
+        planning = None if self.planning is None else self.planning.to(first)
+        scale = max(float((first[None] if planning is None else planning).abs().amax((1, 2)).mean()), 1e-30)
+        made = _Unknowns(c, first / scale, None if planning is None else planning / scale)
+        terms = _Data(problem, c, scale)
+        critic = self._critic(made)
+        history = []
+        for k in range(c.iterations):
+            made.rate(k / c.iterations if c.schedule == "cosine" else 0.0)
+            x, f, z = made.images()
+            values = {}
+            if critic is not None:
+                shown = [v.detach() for v in (x, f) if v is not None]
+                if c.random_latent:
+                    shown.append(made.random().detach())
+                if k % c.critic_every == 0:
+                    values["critic"], values["gap"] = critic.learn(shown)
+            parts = terms(k, x, f) | made.autoencoding()
+            if z is not None and c.latent:
+                parts["latent"] = c.latent * z.square().mean()
+            if critic is not None and k >= c.critic_start:
+                judged = {"adversarial_seed": x, "adversarial_network": f}
+                if c.random_latent:
+                    judged["random_latent"] = made.random()
+                for name, v in judged.items():
+                    if v is not None and getattr(c, name):
+                        parts[name] = getattr(c, name) * least_squares(critic.network(v[None]), 1.0)
+            total = torch.stack(list(parts.values())).sum()
+            values |= {name: float(part.detach()) for name, part in parts.items()}
+            if not math.isfinite(float(total.detach())):
+                raise FloatingPointError(
+                    f"JointReconstruction: not finite at iteration {k}: {values}; lower seed_rate, "
+                    "network_rate or the weights"
+                )
+            made.step(total)
+            history.append(values)
+            if self.callback:
+                self.callback(k, values)
+        with torch.no_grad():
+            x, f, _ = (None if v is None else scale * v.detach() for v in made.images())
+        result = x if c.image == "free" else f
+        assert result is not None
+        result = result.clamp(min=0) if c.nonnegative else result
+        network = None if critic is None else critic.network.requires_grad_(False)
+        return JointResult(result, x, f, network, scale, history)
+
+    def _critic(self, made: _Unknowns) -> Discrimination | None:
+        c = self.config
+        if not (c.adversarial_seed or c.adversarial_network or c.random_latent):
+            return None
+        assert made.planning is not None
+        with seeded(c.seed):
+            network = PatchDiscriminator(c.critic_channels).to(made.planning)
+        return Discrimination(
+            network, made.planning, c.critic_rate, c.beta1, c.patch, c.batch, c.augment, c.pool,
+            c.critic_noise, c.jitter, c.seed,
+        )  # fmt: skip
+
+    def _check_planning(self) -> None:
+        c, p = self.config, self.planning
+        asking = [
+            name
+            for name in (*WEIGHTS[4:9],)
+            if getattr(c, name) and not (c.image == "free" and name != "adversarial_seed")
+        ]
+        if p is None or not p.numel():
+            if asking:
+                raise ValueError(
+                    f"JointReconstruction planning: {', '.join(asking)} need images of good quality "
+                    f"(n, ny, nx), got {'none' if p is None else tuple(p.shape)}"
+                )
+            return
+        if p.ndim != 3 or p.is_complex() or not bool(p.isfinite().all()):
+            raise ValueError(
+                f"JointReconstruction planning: expected finite real images (n, ny, nx), got {p.dtype} "
+                f"{tuple(p.shape)}"
+            )
+        if c.patch is not None and min(p.shape[1:]) < c.patch:
+            raise ValueError(
+                f"JointReconstruction patch: expected at most {min(p.shape[1:])}, the planning images' "
+                f"side, got {c.patch}"
+            )
+
+    def _shape(self, problem: Problem) -> tuple[int, int]:
+        shape = tuple(problem.A.in_shape)
+        if problem.batch or problem.y.is_complex() or len(shape) != 2:
+            raise ValueError(
+                "JointReconstruction.solve problem: expected real data of one 2-D image, got "
+                f"{problem.y.dtype} of {shape}, batch {problem.batch}"
+            )
+        p, patch = self.planning, self.config.patch
+        if p is not None and p.numel() and patch is None and tuple(p.shape[1:]) != shape:
+            raise ValueError(
+                f"JointReconstruction planning: expected images {shape} as A has, got {tuple(p.shape[1:])}; "
+                "resample them to its pixels, or give patch to compare pieces"
+            )
+        if patch is not None and min(shape) < patch:
+            raise ValueError(f"JointReconstruction patch: expected at most {min(shape)}, got {patch}")
+        return shape[0], shape[1]
+
+    @classmethod
+    def examples(cls) -> list[JointReconstruction]:
+        """Without networks, and with all of them."""
+        tiny = {"iterations": 3, "channels": (3, 2), "strides": (2, 1), "critic_channels": (3,), "batch": 2}
+        planning = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))
+        everything = {name: 0.5 for name in WEIGHTS}
+        return [
+            cls(tv_seed=1.0, iterations=3),
+            cls(planning, patch=6, **(everything | tiny), image="encoder", warm_up=2),  # type: ignore[arg-type]
+        ]
+
+
+class _Data:
+    """Data and TV terms of images of size 1, per datum; data of one subset, times their number."""
+
+    def __init__(self, problem: Problem, config: JointConfig, scale: float):
+        A, d = problem.A, LIKELIHOODS[config.likelihood](problem)
+        self.config, self.scale = config, scale
+        self.count = max(float(count(d, problem.linear)), 1.0)
+        self.terms = subset_terms(d, A, config.subsets)
+        size = spacing(problem)
+        self.tv = HuberTV(A.in_shape, size, delta=1e-3 * scale / max(size))
+
+    def __call__(self, k: int, x: Tensor | None, f: Tensor | None) -> dict[str, Tensor]:
+        c, parts = self.config, {}
+        term = self.terms[k % len(self.terms)]
+        for kind, v in (("seed", x), ("network", f)):
+            if v is None:
+                continue
+            if getattr(c, f"data_{kind}"):
+                value = term(self.scale * v) * len(self.terms)
+                parts[f"data_{kind}"] = getattr(c, f"data_{kind}") / self.count * value
+            if getattr(c, f"tv_{kind}"):
+                parts[f"tv_{kind}"] = getattr(c, f"tv_{kind}") / self.count * self.tv(self.scale * v)
+        return parts
+
+
+def subset_terms(d: Functional, A: LinearOperator, subsets: int) -> list[Functional]:
+    """d @ A as a sum over subsets of the views, in golden-ratio order."""
+    if subsets == 1:
+        return [d @ A]
+    return [restricted(d, views) @ subset_of(A, views) for views in interleaved(A.out_shape[0], subsets)]
+
+
+class _Unknowns:
+    """Seed, latent and autoencoder, in images of size 1, with their optimisers."""
+
+    def __init__(self, config: JointConfig, first: Tensor, planning: Tensor | None):
+        self.config, self.planning, c = config, planning, config
+        self.shape = (first.shape[0], first.shape[1])
+        self.generator = torch.Generator().manual_seed(c.seed + 1)
+        self.seed = first.clone().requires_grad_(c.seed_rate > 0) if c.image != "decoder" else None
+        self.encoder = self.decoder = self.latent = None
+        groups: list[dict[str, Any]] = []
+        if c.image != "free":
+            with seeded(c.seed):
+                self.encoder = Encoder(c.channels, c.strides).to(first)
+                self.decoder = Decoder(c.channels, c.strides).to(first)
+            networks = [*self.encoder.parameters(), *self.decoder.parameters()]
+            self._warm_up(networks, first)
+            groups.append({"params": networks, "lr": c.network_rate})
+        if c.image == "decoder":
+            assert self.encoder is not None
+            self.latent = self.encoder(first[None, None]).detach().requires_grad_()
+            groups.append({"params": [self.latent], "lr": c.seed_rate})
+        elif c.seed_rate > 0:
+            assert self.seed is not None
+            groups.append({"params": [self.seed], "lr": c.seed_rate})
+        if not groups:
+            raise ValueError("JointReconstruction seed_rate: expected above 0, as nothing else is unknown")
+        self.optimizer = torch.optim.Adam(groups, betas=(c.beta1, 0.999))
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+
+    def images(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """x, f and z, those there are."""
+        if self.encoder is None or self.decoder is None:
+            return self.seed, None, None
+        z = self.latent if self.seed is None else self.encoder(self.seed[None, None])
+        assert z is not None
+        return self.seed, self.decoder(z, self.shape)[0, 0], z
+
+    def random(self) -> Tensor:
+        """dec of a latent drawn from N(0, 1)."""
+        if self.decoder is None or self.encoder is None:
+            raise ValueError("JointReconstruction random_latent: needs image='encoder' or 'decoder'")
+        size = (1, self.config.channels[-1], *self.encoder.shape(self.shape))
+        like = next(self.decoder.parameters())
+        z = torch.randn(size, generator=self.generator, dtype=like.dtype).to(like.device)
+        return self.decoder(z, self.shape)[0, 0]
+
+    def autoencoding(self) -> dict[str, Tensor]:
+        """How well the autoencoder returns planning images, and their features."""
+        c, parts = self.config, {}
+        if self.encoder is None or self.decoder is None or not (c.autoencode or c.autoencode_latent):
+            return {}
+        assert self.planning is not None
+        p = pieces(self.planning, c.batch, None, c.augment, self.generator)
+        h = self.encoder(p[:, None])
+        back = self.decoder(h, (p.shape[-2], p.shape[-1]))
+        if c.autoencode:
+            parts["autoencode"] = c.autoencode * (back[:, 0] - p).square().mean()
+        if c.autoencode_latent:
+            parts["autoencode_latent"] = c.autoencode_latent * (self.encoder(back) - h).square().mean()
+        return parts
+
+    def rate(self, spent: float) -> None:
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = 0.5 * (1 + math.cos(math.pi * spent)) * rate
+
+    def step(self, total: Tensor) -> None:
+        self.optimizer.zero_grad()
+        total.backward()
+        self.optimizer.step()
+        if self.config.nonnegative and self.seed is not None:
+            with torch.no_grad():
+                self.seed.clamp_(min=0)
+
+    def _warm_up(self, networks: list[nn.Parameter], first: Tensor) -> None:
+        assert self.encoder is not None and self.decoder is not None
+        c = self.config
+        images = first[None] if self.planning is None else self.planning
+        optimizer = torch.optim.Adam(networks, lr=1e-3)
+        for _ in range(c.warm_up):
+            p = pieces(images, c.batch, None, c.augment, self.generator)[:, None]
+            loss = (self.decoder(self.encoder(p), (p.shape[-2], p.shape[-1])) - p).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
