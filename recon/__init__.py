@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .iterative import OSSART as OSSART
     from .iterative import SART as SART
     from .iterative import SIRT as SIRT
+    from .joint import JointReconstruction as JointReconstruction
     from .metrics import mae_hu as mae_hu
     from .metrics import nrmse as nrmse
     from .metrics import psnr as psnr
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from .mri import CGSENSE as CGSENSE
     from .mri import RootSumOfSquares as RootSumOfSquares
     from .mri import ZeroFilled as ZeroFilled
+    from .nett import NETT as NETT
     from .nonlocal_means import FBPNonLocalMeans as FBPNonLocalMeans
     from .plug_and_play import RED as RED
     from .plug_and_play import GradientStepPlugAndPlay as GradientStepPlugAndPlay
@@ -113,6 +115,7 @@ _EXPORTS = {
     "ISTANet": "unrolled.ista",
     "ItNet": "unrolled.itnet",
     "Iterate": "solvers",
+    "JointReconstruction": "joint",
     "LSQR": "iterative",
     "LearnedGradient": "unrolled.gradient",
     "LearnedPDHG": "unrolled.pdhg",
@@ -122,6 +125,7 @@ _EXPORTS = {
     "METHODS": "base",
     "MLEM": "emission",
     "MoDL": "unrolled.modl",
+    "NETT": "nett",
     "OSEM": "emission",
     "OSSART": "iterative",
     "OSSQS": "variational",

@@ -262,9 +262,9 @@ class CriticRegularisation(Learned):
     def start(self, A: LinearOperator, y: Tensor) -> Tensor:
         """The naive reconstruction: FBP, then a few gradient steps on the data term alone."""
         x = fbp(A, y, filter=self.config.filter)
-        data_term = self._data_term(A, y)
+        misfit = self._data_term(A, y)
         for _ in range(self.config.start_steps):
-            x = x - data_term.grad(x)
+            x = x - misfit.grad(x)
         # else the critic would learn to see negative pixels, which the descent never has
         return x.clamp(min=0) if self.config.nonnegative else x
 
@@ -291,10 +291,8 @@ class CriticRegularisation(Learned):
         return x
 
     def _data_term(self, A: LinearOperator, y: Tensor) -> Functional:
-        """½‖A x − y‖² at ‖A‖ = 1."""
         assert self.trained_for is not None
-        size = self.trained_for.norm
-        return SquaredL2(y / size, ndim=len(A.out_shape)) @ ((1 / size) * A)
+        return data_term(A, y, self.trained_for.norm)
 
     def _linear(self, problem: Problem) -> Tensor:
         return problem.linear / self.scanner(problem).image_scale
@@ -319,6 +317,11 @@ class AdversarialRegularisation(CriticRegularisation):
             "channels": (4,), "strides": (2,), "width": 4, "steps": 2, "batch_size": 2, "iterations": 3,
         }  # fmt: skip
         return [cls(**tiny), cls(**tiny, weight=0.1, nonnegative=False, rollout=2, discrepancy=1.0)]
+
+
+def data_term(A: LinearOperator, y: Tensor, size: float) -> Functional:
+    """½‖A x − y‖² with both divided by `size`, ‖A‖."""
+    return SquaredL2(y / size, ndim=len(A.out_shape)) @ ((1 / size) * A)
 
 
 def critic_loss(

@@ -10,21 +10,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from operators import LinearOperator
-from priors import Functional, HuberTV
-from priors.networks.autoencoder import Decoder, Encoder
 from priors.networks.critic import PatchDiscriminator
 from priors.networks.seeds import seeded
 
 from .base import Reconstructor
-from .discriminator import Discrimination, least_squares, pieces
-from .fidelity import LIKELIHOODS, Likelihood, count
+from .discriminator import Discrimination, least_squares
+from .fidelity import LIKELIHOODS, Likelihood
+from .joint_parts import Data, Unknowns
 from .problem import Problem
-from .subsets import interleaved, subset_of
 from .training import within
-from .variational.base import spacing, start
-from .variational.ordered_subsets import restricted
+from .variational.base import start
 
+LEARNED = ("adversarial_seed", "adversarial_network", "random_latent", "autoencode", "autoencode_latent")
 WEIGHTS = (
     "data_seed", "data_network", "tv_seed", "tv_network", "adversarial_seed", "adversarial_network",
     "random_latent", "autoencode", "autoencode_latent", "latent",
@@ -117,6 +114,20 @@ class JointConfig:
                 )
         if self.patch is not None:
             within("JointReconstruction patch", self.patch, 4, 10**6)
+        if not self.active:
+            raise ValueError(
+                f"JointReconstruction: every term of image={self.image!r} has weight 0; set one above 0"
+            )
+
+    @property
+    def active(self) -> tuple[str, ...]:
+        """The terms that count: of weight above 0, and of unknowns there are."""
+        absent = {
+            "free": {"data_network", "tv_network", "adversarial_network", *WEIGHTS[6:]},
+            "encoder": set(),
+            "decoder": {"data_seed", "tv_seed", "adversarial_seed"},
+        }[self.image]
+        return tuple(name for name in WEIGHTS if getattr(self, name) and name not in absent)
 
 
 @dataclass(frozen=True)
@@ -196,8 +207,8 @@ class JointReconstruction(Reconstructor):
         first = first.clamp(min=0) if c.nonnegative else first
         planning = None if self.planning is None else self.planning.to(first)
         scale = max(float((first[None] if planning is None else planning).abs().amax((1, 2)).mean()), 1e-30)
-        made = _Unknowns(c, first / scale, None if planning is None else planning / scale)
-        terms = _Data(problem, c, scale)
+        made = Unknowns(c, first / scale, None if planning is None else planning / scale)
+        terms = Data(problem, c, scale)
         critic = self._critic(made)
         history = []
         for k in range(c.iterations):
@@ -206,7 +217,7 @@ class JointReconstruction(Reconstructor):
             values = {}
             if critic is not None:
                 shown = [v.detach() for v in (x, f) if v is not None]
-                if c.random_latent:
+                if "random_latent" in c.active:
                     shown.append(made.random().detach())
                 if k % c.critic_every == 0:
                     values["critic"], values["gap"] = critic.learn(shown)
@@ -215,10 +226,10 @@ class JointReconstruction(Reconstructor):
                 parts["latent"] = c.latent * z.square().mean()
             if critic is not None and k >= c.critic_start:
                 judged = {"adversarial_seed": x, "adversarial_network": f}
-                if c.random_latent:
+                if "random_latent" in c.active:
                     judged["random_latent"] = made.random()
                 for name, v in judged.items():
-                    if v is not None and getattr(c, name):
+                    if v is not None and name in c.active:
                         parts[name] = getattr(c, name) * least_squares(critic.network(v[None]), 1.0)
             total = torch.stack(list(parts.values())).sum()
             values |= {name: float(part.detach()) for name, part in parts.items()}
@@ -239,9 +250,9 @@ class JointReconstruction(Reconstructor):
         network = None if critic is None else critic.network.requires_grad_(False)
         return JointResult(result, x, f, network, scale, history)
 
-    def _critic(self, made: _Unknowns) -> Discrimination | None:
+    def _critic(self, made: Unknowns) -> Discrimination | None:
         c = self.config
-        if not (c.adversarial_seed or c.adversarial_network or c.random_latent):
+        if not {"adversarial_seed", "adversarial_network", "random_latent"} & set(c.active):
             return None
         assert made.planning is not None
         with seeded(c.seed):
@@ -253,11 +264,7 @@ class JointReconstruction(Reconstructor):
 
     def _check_planning(self) -> None:
         c, p = self.config, self.planning
-        asking = [
-            name
-            for name in (*WEIGHTS[4:9],)
-            if getattr(c, name) and not (c.image == "free" and name != "adversarial_seed")
-        ]
+        asking = [name for name in LEARNED if name in c.active]
         if p is None or not p.numel():
             if asking:
                 raise ValueError(
@@ -303,121 +310,3 @@ class JointReconstruction(Reconstructor):
             cls(tv_seed=1.0, iterations=3),
             cls(planning, patch=6, **(everything | tiny), image="encoder", warm_up=2),  # type: ignore[arg-type]
         ]
-
-
-class _Data:
-    """Data and TV terms of images of size 1, per datum; data of one subset, times their number."""
-
-    def __init__(self, problem: Problem, config: JointConfig, scale: float):
-        A, d = problem.A, LIKELIHOODS[config.likelihood](problem)
-        self.config, self.scale = config, scale
-        self.count = max(float(count(d, problem.linear)), 1.0)
-        self.terms = subset_terms(d, A, config.subsets)
-        size = spacing(problem)
-        self.tv = HuberTV(A.in_shape, size, delta=1e-3 * scale / max(size))
-
-    def __call__(self, k: int, x: Tensor | None, f: Tensor | None) -> dict[str, Tensor]:
-        c, parts = self.config, {}
-        term = self.terms[k % len(self.terms)]
-        for kind, v in (("seed", x), ("network", f)):
-            if v is None:
-                continue
-            if getattr(c, f"data_{kind}"):
-                value = term(self.scale * v) * len(self.terms)
-                parts[f"data_{kind}"] = getattr(c, f"data_{kind}") / self.count * value
-            if getattr(c, f"tv_{kind}"):
-                parts[f"tv_{kind}"] = getattr(c, f"tv_{kind}") / self.count * self.tv(self.scale * v)
-        return parts
-
-
-def subset_terms(d: Functional, A: LinearOperator, subsets: int) -> list[Functional]:
-    """d @ A as a sum over subsets of the views, in golden-ratio order."""
-    if subsets == 1:
-        return [d @ A]
-    return [restricted(d, views) @ subset_of(A, views) for views in interleaved(A.out_shape[0], subsets)]
-
-
-class _Unknowns:
-    """Seed, latent and autoencoder, in images of size 1, with their optimisers."""
-
-    def __init__(self, config: JointConfig, first: Tensor, planning: Tensor | None):
-        self.config, self.planning, c = config, planning, config
-        self.shape = (first.shape[0], first.shape[1])
-        self.generator = torch.Generator().manual_seed(c.seed + 1)
-        self.seed = first.clone().requires_grad_(c.seed_rate > 0) if c.image != "decoder" else None
-        self.encoder = self.decoder = self.latent = None
-        groups: list[dict[str, Any]] = []
-        if c.image != "free":
-            with seeded(c.seed):
-                self.encoder = Encoder(c.channels, c.strides).to(first)
-                self.decoder = Decoder(c.channels, c.strides).to(first)
-            networks = [*self.encoder.parameters(), *self.decoder.parameters()]
-            self._warm_up(networks, first)
-            groups.append({"params": networks, "lr": c.network_rate})
-        if c.image == "decoder":
-            assert self.encoder is not None
-            self.latent = self.encoder(first[None, None]).detach().requires_grad_()
-            groups.append({"params": [self.latent], "lr": c.seed_rate})
-        elif c.seed_rate > 0:
-            assert self.seed is not None
-            groups.append({"params": [self.seed], "lr": c.seed_rate})
-        if not groups:
-            raise ValueError("JointReconstruction seed_rate: expected above 0, as nothing else is unknown")
-        self.optimizer = torch.optim.Adam(groups, betas=(c.beta1, 0.999))
-        self.rates = [group["lr"] for group in self.optimizer.param_groups]
-
-    def images(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """x, f and z, those there are."""
-        if self.encoder is None or self.decoder is None:
-            return self.seed, None, None
-        z = self.latent if self.seed is None else self.encoder(self.seed[None, None])
-        assert z is not None
-        return self.seed, self.decoder(z, self.shape)[0, 0], z
-
-    def random(self) -> Tensor:
-        """dec of a latent drawn from N(0, 1)."""
-        if self.decoder is None or self.encoder is None:
-            raise ValueError("JointReconstruction random_latent: needs image='encoder' or 'decoder'")
-        size = (1, self.config.channels[-1], *self.encoder.shape(self.shape))
-        like = next(self.decoder.parameters())
-        z = torch.randn(size, generator=self.generator, dtype=like.dtype).to(like.device)
-        return self.decoder(z, self.shape)[0, 0]
-
-    def autoencoding(self) -> dict[str, Tensor]:
-        """How well the autoencoder returns planning images, and their features."""
-        c, parts = self.config, {}
-        if self.encoder is None or self.decoder is None or not (c.autoencode or c.autoencode_latent):
-            return {}
-        assert self.planning is not None
-        p = pieces(self.planning, c.batch, None, c.augment, self.generator)
-        h = self.encoder(p[:, None])
-        back = self.decoder(h, (p.shape[-2], p.shape[-1]))
-        if c.autoencode:
-            parts["autoencode"] = c.autoencode * (back[:, 0] - p).square().mean()
-        if c.autoencode_latent:
-            parts["autoencode_latent"] = c.autoencode_latent * (self.encoder(back) - h).square().mean()
-        return parts
-
-    def rate(self, spent: float) -> None:
-        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = 0.5 * (1 + math.cos(math.pi * spent)) * rate
-
-    def step(self, total: Tensor) -> None:
-        self.optimizer.zero_grad()
-        total.backward()
-        self.optimizer.step()
-        if self.config.nonnegative and self.seed is not None:
-            with torch.no_grad():
-                self.seed.clamp_(min=0)
-
-    def _warm_up(self, networks: list[nn.Parameter], first: Tensor) -> None:
-        assert self.encoder is not None and self.decoder is not None
-        c = self.config
-        images = first[None] if self.planning is None else self.planning
-        optimizer = torch.optim.Adam(networks, lr=1e-3)
-        for _ in range(c.warm_up):
-            p = pieces(images, c.batch, None, c.augment, self.generator)[:, None]
-            loss = (self.decoder(self.encoder(p), (p.shape[-2], p.shape[-1])) - p).square().mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
