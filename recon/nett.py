@@ -32,7 +32,8 @@ class NETTConfig(TrainingConfig):
     channels, strides : of the encoder; strides None for none
     sparsity : β of the L1 part of R
     degraded : share of the training images that have artefacts
-    shrink : weight of R per pixel on clean images while it learns, ours: D may not undo what E says of them
+    shrink : weight of R(clean) over R(degraded) while it learns, ours: else D could undo what E says of clean
+        images, and R tell nothing
     filter : of the filtered back projection, whose artefacts are learned and where the solver starts
     weight : λ; None: tried on 16 training pairs by `fit`, in factors of 4
     iterations, tolerance : of `nmapg`
@@ -43,7 +44,7 @@ class NETTConfig(TrainingConfig):
     strides: tuple[int, ...] | None = None
     sparsity: float = 0.01
     degraded: float = 0.5
-    shrink: float = 0.1
+    shrink: float = 0.01
     filter: str = "hann"
     weight: float | None = None
     iterations: int = 200
@@ -68,7 +69,7 @@ class NETT(Learned):
 
     Li, Schwab, Antholzer, Haltmeier, Inverse Problems 36 (2020); R is `NETTRegulariser`. The network learns
 
-        E mean (D(E(v)) − (v − x))² + shrink · R(x)/pixels,    v = x (clean) or FBP of its data (degraded)
+        E mean (D(E(v)) − (v − x))² + shrink · R(x)/R(FBP),    v = x (clean) or FBP of its data (degraded)
 
     and the objective is minimised by `nmapg` from FBP, which needs no convexity.
     """
@@ -103,7 +104,7 @@ class NETT(Learned):
         return self
 
     def loss(self, problem: Problem, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Mean (D(E(v)) − artefacts of v)² over clean and degraded v, and what R says of clean ones."""
+        """Mean (D(E(v)) − artefacts of v)² over clean and degraded v, and R(clean) over R(degraded)."""
         scale, c = self.scanner(problem).image_scale, self.config
         clean = images / scale
         with torch.no_grad():
@@ -111,8 +112,7 @@ class NETT(Learned):
         chosen = torch.rand(len(clean), generator=generator, dtype=torch.float64) < c.degraded
         v = torch.where(chosen.to(clean.device)[:, None, None], spoilt, clean)
         error = (self.prior.artefacts(v) - (v - clean)).square().mean()
-        pixels = math.prod(clean.shape[-2:])
-        return error + c.shrink * self.prior(clean).mean() / pixels
+        return error + c.shrink * self.prior(clean).mean() / self.prior(spoilt).mean()
 
     def score(self, data: PairedData | UnpairedData) -> float:
         """PSNR [dB], at a range of 1, of the validation FBPs after what the network sees is taken away."""
@@ -145,12 +145,16 @@ class NETT(Learned):
         # the noise pushed back, as in adversarial regularisation, against the slope of R at the start
         pull = norm(data_term(A, y, self.scanner(problem).norm).grad(images / scale), 2).mean()
         balance = float(pull / norm(self.prior.grad(x), 2).mean().clamp(min=1e-12))
-        errors = {}
-        for k in range(-3, 4):
-            weight = balance * 4.0**k
-            found = run(self.iterates(A, y, weight), c.iterations, c.tolerance)
-            errors[weight] = float((found - images / scale).square().mean())
-        return min(errors, key=errors.__getitem__)
+        errors: dict[int, float] = {}
+        reach = list(range(-2, 3))
+        while reach:
+            for k in reach:
+                found = run(self.iterates(A, y, balance * 4.0**k), c.iterations, c.tolerance)
+                errors[k] = float((found - images / scale).square().mean())
+            best = min(errors, key=errors.__getitem__)
+            # the best is not the last tried, or the search goes on to that side
+            reach = [k for k in (best - 1, best + 1) if k not in errors and abs(k) <= 8]
+        return balance * 4.0**best
 
     @classmethod
     def examples(cls) -> list[NETT]:

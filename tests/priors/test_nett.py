@@ -41,8 +41,8 @@ def test_it_learns_what_artefacts_are_and_helps(trained):
     problem, truth = PAIRS.validation
     scale = trained.trained_for.image_scale
     start = trained.start(problem.A, problem.linear / scale)
-    # unseen images: every FBP has more than every true one
-    assert float(trained.prior(start).min()) > float(trained.prior(truth / scale).max())
+    # unseen images: every FBP has more than its truth, by much
+    assert bool((trained.prior(start) > 2 * trained.prior(truth / scale)).all())
     before, after = ((x - truth).square().mean() for x in (scale * start, trained(problem)))
     assert after < 0.7 * before
     # what the network takes away is a part of what is wrong
@@ -70,7 +70,9 @@ def test_any_solver_takes_it(trained):
     problem, truth = PAIRS.validation
     scale = trained.trained_for.image_scale
     prior = NETTRegulariser(trained.prior.encoder, trained.prior.decoder, scale, trained.prior.sparsity)
-    method = VariationalReconstruction([prior], weight=5.0, iterations=40)
+    # its λ is of ‖A‖ = 1 and σ = 1
+    weight = float(trained.weight) * trained.trained_for.norm**2 / problem.variance.flatten(1).mean(1)
+    method = VariationalReconstruction([prior], weight=weight, iterations=40)
     assert method.solver == "nmapg"
     naive = trained.start(problem.A, problem.linear)
     assert (method(problem) - truth).square().mean() < (naive - truth).square().mean()
