@@ -49,6 +49,7 @@ class JointConfig:
     channels, strides : of the encoder; the decoder mirrors it
     critic_channels, critic_every, critic_start : of the discriminator, a step of it every so many iterations,
         and the iteration from which it counts
+    critic_detail : size of what it is to see, in image sizes
     critic_noise, jitter : standard deviation of noise on what it sees, and on its labels
     patch, batch : side of the pieces it judges while it learns (None: whole images), and how many a step
     augment : mirror the pieces at random
@@ -80,6 +81,7 @@ class JointConfig:
     channels: tuple[int, ...] = (32, 64, 64)
     strides: tuple[int, ...] = (2, 2, 1)
     critic_channels: tuple[int, ...] = (64, 128, 256)
+    critic_detail: float = 0.1
     critic_every: int = 1
     critic_start: int = 0
     critic_noise: float = 0.0
@@ -112,6 +114,10 @@ class JointConfig:
                 raise ValueError(
                     f"JointReconstruction {name}: expected one of {allowed}, got {getattr(self, name)!r}"
                 )
+        if not 0 < self.critic_detail < math.inf:
+            raise ValueError(
+                f"JointReconstruction critic_detail: expected a positive number, got {self.critic_detail!r}"
+            )
         if self.patch is not None:
             within("JointReconstruction patch", self.patch, 4, 10**6)
         if not self.active:
@@ -256,7 +262,7 @@ class JointReconstruction(Reconstructor):
             return None
         assert made.planning is not None
         with seeded(c.seed):
-            network = PatchDiscriminator(c.critic_channels).to(made.planning)
+            network = PatchDiscriminator(c.critic_channels, c.critic_detail).to(made.planning)
         return Discrimination(
             network, made.planning, c.critic_rate, c.beta1, c.patch, c.batch, c.augment, c.pool,
             c.critic_noise, c.jitter, c.seed,

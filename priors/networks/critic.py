@@ -92,12 +92,14 @@ class PatchDiscriminator(nn.Module):
     batch tell about another.
 
     channels : of the convolutions, from 64 doubling in the paper
+    detail : size of what it is to see, in the unit of x, by which x is divided
 
     x : (batch, ny, nx) -> (batch, my, mx)
     """
 
-    def __init__(self, channels: Sequence[int] = (64, 128, 256)):
+    def __init__(self, channels: Sequence[int] = (64, 128, 256), detail: float = 1.0):
         super().__init__()
+        self.detail = detail
         layers: list[nn.Module] = []
         inside = 1
         for outside in channels:
@@ -106,4 +108,4 @@ class PatchDiscriminator(nn.Module):
         self.convolutions = nn.Sequential(*layers, nn.Conv2d(inside, 1, 4, padding=2))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.convolutions(x[:, None])[:, 0]
+        return self.convolutions(x[:, None] / self.detail)[:, 0]
