@@ -58,6 +58,8 @@ class ConvexAdversarialRegularisationConfig(CriticConfig):
     filters, bank : number and side of the filters under L1
     sparsity, square : of the L1 and the squared term at the start of training; both are learned
     smooth : what leaky ReLU and L1 are rounded over, for a gradient that is steady; their network has corners
+    filter : by default none but the ramp: a convex Ψ falls towards one image, so that it can tell noise but
+        not blur, of which a true image has less
     and the settings of `CriticConfig`; the solver is run to its tolerance
     """
 
@@ -70,6 +72,7 @@ class ConvexAdversarialRegularisationConfig(CriticConfig):
     square: float = 1.234e-4
     smooth: float = 0.01
     penalty: float = 5.0
+    filter: str = "ram-lak"
     solver: Literal["descent", "backtracking", "nmapg"] = "nmapg"
     iterations: int = 400
     tolerance: float = 1e-4

@@ -138,7 +138,7 @@ class NETT(Learned):
 
     @torch.no_grad()
     def _tried(self, problem: Problem, images: Tensor) -> float:
-        """The λ of least mean squared error on these pairs, 4^k of where both gradients are as long at FBP."""
+        """The λ of least mean squared error on these pairs, 4^k times where both gradients balance."""
         scale, c = self.scanner(problem).image_scale, self.config
         A, y = problem.A, problem.linear / scale
         x = self.start(A, y)

@@ -183,7 +183,7 @@ def test_discrepancy_stops_where_it_says_and_per_image(local):
     scale = local.trained_for.image_scale
     before = misfit(scale * local.start(problem.A, problem.linear / scale))
     free = misfit(local(problem))
-    target = 0.5 * float((before.mean() + free.mean()))
+    target = 0.5 * float(before.mean() + free.mean())
     stopping = LocalAdversarialRegularisation(local.config, discrepancy=target)
     stopping.build(local.trained_for)
     stopping.load_state_dict(local.state_dict())

@@ -48,10 +48,15 @@ def test_without_networks_it_is_penalised_likelihood(make):
     assert float((found.x - exact).norm() / exact.norm()) < 1e-4
     # and is not just where it began
     assert objective(found.x) < objective(JointReconstruction(tv_seed=weight, iterations=1)(problem)) - 0.1
-    assert found.network is None and found.discriminator is None and set(found.history[0]) == {
-        "data_seed",
-        "tv_seed",
-    }
+    assert (
+        found.network is None
+        and found.discriminator is None
+        and set(found.history[0])
+        == {
+            "data_seed",
+            "tv_seed",
+        }
+    )
 
 
 @pytest.mark.parametrize("make", [gaussian, counts])
