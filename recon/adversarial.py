@@ -343,7 +343,7 @@ def critic_loss(
 def until(
     iterates: Iterator[Iterate], measure: Callable[[Tensor], Tensor], target: float
 ) -> Iterator[Iterate]:
-    """The iterates; an image rests, with residual 0, once measure(x) has passed `target`, from either side."""
+    """The iterates; an image rests, with residual 0, once measure(x) has passed `target`, either way."""
     start: Tensor | None = None
     for iterate in iterates:
         above = measure(iterate.x) > target
@@ -356,14 +356,14 @@ def _check_images(name: str, data: UnpairedData) -> None:
     problem, images = next(data.batches(2, torch.Generator().manual_seed(0)))
     if not len(images) or not len(problem.y):
         raise ValueError(
-            f"{name}.fit data: no unpaired images: at least two training pairs are needed, half of which give "
-            f"images and half data, got {len(data.pairs.train[1])}"
+            f"{name}.fit data: no unpaired images: at least two training pairs are needed, half of which "
+            f"give images and half data, got {len(data.pairs.train[1])}"
         )
     if tuple(images.shape[1:]) != problem.A.in_shape:
         raise ValueError(
             f"{name}.fit data: expected images {problem.A.in_shape} as {problem.A!r} makes, "
             f"got {tuple(images.shape[1:])}"
         )
-    for images in (images, data.validation[1]):
-        if not bool(images.isfinite().all()):
+    for some in (images, data.validation[1]):
+        if not bool(some.isfinite().all()):
             raise ValueError(f"{name}.fit data: NaN or inf in the images")

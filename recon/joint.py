@@ -32,7 +32,7 @@ WEIGHTS = (
 class JointConfig:
     """Options of Kaji's IterativeCTReconstruction; rates, β₁ and pool are its own.
 
-    image : what is reconstructed: "free", the seed x itself; "encoder", f = dec(enc(x)); "decoder", f = dec(z)
+    image : what is reconstructed: "free", the seed x; "encoder", f = dec(enc(x)); "decoder", f = dec(z)
     data_seed, data_network : of the negative log-likelihood of x, of f
     tv_seed, tv_network : λ of total variation, as in `TotalVariation`
     adversarial_seed, adversarial_network : of ½ mean (D(·) − 1)²

@@ -95,7 +95,7 @@ class NETT(Learned):
         checkpoint: str | Path | None = None,
         callback: Callable[[Progress], None] | None = None,
     ) -> Self:
-        """Learn the network from `data`, then λ from some of its training pairs; see `recon.training.train`."""
+        """Learn the network from `data`, then λ from 16 of its training pairs; see `recon.training.train`."""
         super().fit(data, minutes=minutes, checkpoint=checkpoint, callback=callback)
         if self.config.weight is None:
             problem, images = next(data.batches(16, torch.Generator().manual_seed(self.config.seed)))
