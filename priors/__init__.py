@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .markov import HuberMRF as HuberMRF
     from .markov import MarkovRandomField as MarkovRandomField
     from .markov import QuadraticMRF as QuadraticMRF
+    from .nett import NETTRegulariser as NETTRegulariser
     from .nonlocal_means import NonLocalQuadratic as NonLocalQuadratic
     from .norms import L1 as L1
     from .norms import L2 as L2
@@ -72,6 +73,7 @@ _EXPORTS = {
     "LearnedProjection": "projection",
     "LocallyLowRank": "low_rank",
     "MarkovRandomField": "markov",
+    "NETTRegulariser": "nett",
     "NetworkDenoiser": "denoiser",
     "NonLocalMeansDenoiser": "denoiser",
     "NonLocalQuadratic": "nonlocal_means",

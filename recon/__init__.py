@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .adversarial import AdversarialRegularisation as AdversarialRegularisation
+    from .adversarial_variants import ConvexAdversarialRegularisation as ConvexAdversarialRegularisation
+    from .adversarial_variants import LocalAdversarialRegularisation as LocalAdversarialRegularisation
     from .base import METHODS as METHODS
     from .base import Reconstructor as Reconstructor
     from .baselines.automap import AUTOMAP as AUTOMAP
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from .iterative import OSSART as OSSART
     from .iterative import SART as SART
     from .iterative import SIRT as SIRT
+    from .joint import JointReconstruction as JointReconstruction
     from .metrics import mae_hu as mae_hu
     from .metrics import nrmse as nrmse
     from .metrics import psnr as psnr
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from .mri import CGSENSE as CGSENSE
     from .mri import RootSumOfSquares as RootSumOfSquares
     from .mri import ZeroFilled as ZeroFilled
+    from .nett import NETT as NETT
     from .nonlocal_means import FBPNonLocalMeans as FBPNonLocalMeans
     from .plug_and_play import RED as RED
     from .plug_and_play import GradientStepPlugAndPlay as GradientStepPlugAndPlay
@@ -112,6 +116,7 @@ _EXPORTS = {
     "CGSENSE": "mri",
     "CentreScaled": "scaling",
     "Conformal": "uncertainty",
+    "ConvexAdversarialRegularisation": "adversarial_variants",
     "DDS": "diffusion",
     "DPS": "diffusion",
     "DeepEnsemble": "uncertainty",
@@ -135,16 +140,19 @@ _EXPORTS = {
     "ISTAUNet": "unrolled.ista_unet",
     "ItNet": "unrolled.itnet",
     "Iterate": "solvers",
+    "JointReconstruction": "joint",
     "LSQR": "iterative",
     "LearnedGradient": "unrolled.gradient",
     "LearnedPDHG": "unrolled.pdhg",
     "LearnedPrimalDual": "unrolled.primal_dual",
+    "LocalAdversarialRegularisation": "adversarial_variants",
     "LocallyLowRankReconstruction": "variational",
     "MCDropout": "uncertainty",
     "METHODS": "base",
     "MLEM": "emission",
     "MoDL": "unrolled.modl",
     "MomentMatching": "diffusion",
+    "NETT": "nett",
     "Noise2Inverse": "selfsupervised.noise2inverse",
     "OSEM": "emission",
     "OSSART": "iterative",
