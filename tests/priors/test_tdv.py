@@ -10,7 +10,7 @@ from priors.networks.tdv import TotalDeepVariationNetwork, blur, enlarged, kerne
 
 def tdv(*size, **options):
     with seeded(3):
-        return TotalDeepVariation(*(size or (3, 2, 1)), **options).double()
+        return TotalDeepVariation(*(size or (3, 2, 1)), **options).double().requires_grad_(False)
 
 
 def noise(*shape, seed=0):
@@ -88,12 +88,13 @@ def test_second_derivatives():
 def test_tuned_weight_and_scale():
     E, x = HuberTV((5, 6), delta=0.1).double(), noise(3, 5, 6)
     f = Tuned(E, 3.0, 0.5).double()
+    f.requires_grad_(False)
     torch.testing.assert_close(f(x), 3 * 0.25 * E(x / 0.5), rtol=1e-6, atol=0)  # logarithms were float32
     assert f.lipschitz == pytest.approx(3 * E.lipschitz, rel=1e-6)
     f.set(2.0, 0.1)
     assert f.weight == pytest.approx(2.0) and f.scale == pytest.approx(0.1)
     # of degree 2: the scale makes no difference
-    square = Tuned(SquaredL2(), 2.0, 7.0).double()
+    square = Tuned(SquaredL2(), 2.0, 7.0).double().requires_grad_(False)
     torch.testing.assert_close(square(x), 2 * SquaredL2()(x), rtol=1e-6, atol=0)
 
 
