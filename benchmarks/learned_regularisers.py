@@ -1,8 +1,8 @@
 """Learned regularisers compared: which prior, trained on denoising or on the problem itself, beside TV?
 
-In the manner of Hertrich et al., arXiv 2510.01755, on `ellipses-small` (64², 30 views, 5 % noise), every prior
-small enough for two cores: min_x ½‖Ax − y‖²/σ² + λ s² E(x/s), x ≥ 0, by nmAPG to a relative residual of 1e-4,
-at most 1000 iterations. Every training has the same wall time. "denoising": on clean images and noise of 0.1,
+In the manner of Hertrich et al., arXiv 2510.01755, on `ellipses-small` (64², 30 views, 5 % noise), with
+priors small enough for two cores: min_x ½‖Ax − y‖²/σ² + λ s² E(x/s), x ≥ 0, by nmAPG to a relative residual of
+1e-4, at most 1000 iterations. Every training has the same wall time. "denoising": on clean images and noise of 0.1,
 after which λ and s are fitted on five training pairs; TV's λ is tuned on the same five. "bilevel": on pairs,
 through the minimiser. Scores are means over 32 test images, range max − min of each truth.
 
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from operators import Gaussian
-from recon import LearnedPriorReconstruction, Problem, TotalVariation
+from recon import LearnedPriorReconstruction, TotalVariation
 from recon.bilevel import Tally
 from recon.data.sets import SimulatedPairs, selected
 from recon.data.small import dival_images, ellipses_small, ellipses_small_geometry
@@ -173,11 +173,12 @@ def table(rows: list[dict[str, Any]], pairs: SimulatedPairs, minutes: float | No
     count = len(pairs.test[1])
     budget = "a few steps" if minutes is None else f"{minutes:g} minutes"
     lines = [
-        f"`{pairs.name}`: mean of {count} test images; {budget} of training each on {torch.get_num_threads()} "
-        f"thread(s). Iterations are means; a minimisation has not converged at a residual above 1e-4.",
+        f"`{pairs.name}`: mean of {count} test images; {budget} of training each, "
+        f"{torch.get_num_threads()} thread(s). Iterations are means; "
+        "a minimisation has not converged at a residual above 1e-4.",
         "",
-        f"| prior | training | parameters | PSNR [dB] | SSIM | iterations | not converged of {count} | seconds | "
-        "steps | not converged in training |",
+        f"| prior | training | parameters | PSNR [dB] | SSIM | iterations | not converged of {count} | "
+        "seconds | steps | not converged in training |",
         "|:--|:--|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for r in rows:

@@ -156,9 +156,8 @@ def test_gradient_to_the_data():
     """dx*/dy of a quadratic is the matrix (1 + λ/w)⁻¹."""
     y = image(1).requires_grad_()
     x = EXACT.solve(SquaredL2(y, 2.0), Tuned(SquaredL2(), 3.0).double(), torch.zeros_like(y.detach()))
-    torch.testing.assert_close(
-        torch.autograd.grad(x.sum(), y)[0], torch.full_like(y, 2 / 5), rtol=1e-6, atol=0
-    )
+    (slope,) = torch.autograd.grad(x.sum(), y)
+    torch.testing.assert_close(slope, torch.full_like(y, 2 / 5), rtol=1e-6, atol=0)
 
 
 def test_what_did_not_converge_is_counted():
@@ -199,8 +198,8 @@ def test_minres():
     x = found.last.x
     torch.testing.assert_close(A(x)[:2], b[:2], rtol=0, atol=1e-9)
     assert not bool(x[2].any()) and int(found.iterations[2]) == 0
-    # least squares where there is no solution, which the residual says
-    assert float(found.last.residual[3]) == pytest.approx(float(b[3, 4:].norm() / b[3].norm()), rel=1e-6)
+    # least squares where there is no solution
+    assert float((A(x) - b)[3].norm()) == pytest.approx(float(b[3, 4:].norm()), rel=1e-6)
     residuals = torch.stack([r for r, _, _ in found.history])
     assert bool((residuals.diff(dim=0) <= 1e-12).all())
     begun = torch.randn(4, 9, generator=g, dtype=torch.float64)
