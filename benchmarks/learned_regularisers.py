@@ -1,10 +1,10 @@
 """Learned regularisers compared: which prior, trained on denoising or on the problem itself, beside TV?
 
 In the manner of Hertrich et al., arXiv 2510.01755, on `ellipses-small` (64², 30 views, 5 % noise), with
-priors small enough for two cores: min_x ½‖Ax − y‖²/σ² + λ s² E(x/s), x ≥ 0, by nmAPG to a relative residual of
-1e-4, at most 1000 iterations. Every training has the same wall time. "denoising": on clean images and noise of 0.1,
-after which λ and s are fitted on five training pairs; TV's λ is tuned on the same five. "bilevel": on pairs,
-through the minimiser. Scores are means over 32 test images, range max − min of each truth.
+priors small enough for two cores: min_x ½‖Ax − y‖²/σ² + λ s² E(x/s), x ≥ 0, by nmAPG to a relative residual
+of 1e-4, at most 1000 iterations. Every training has the same wall time. "denoising": on clean images and
+noise of 0.1, after which λ and s are fitted on five training pairs; TV's λ is tuned on the same five.
+"bilevel": on pairs, through the minimiser. Scores are means over 32 test images, range max − min of each.
 
     python benchmarks/learned_regularisers.py --minutes 20 --out runs   # resumes what `runs` has begun
     python benchmarks/learned_regularisers.py --quick                   # seconds, smaller; nothing written

@@ -30,6 +30,7 @@ from recon.solvers import minres, run, trace
 from recon.variational.learned_prior import compass
 
 N = 6
+QUICK = LowerLevel(50, 1e-3, linear_iterations=20, linear_tolerance=1e-2)
 EXACT = LowerLevel(400, 1e-11, linear_iterations=200, linear_tolerance=1e-11)
 
 
@@ -219,7 +220,9 @@ def test_learns_the_best_weight_of_a_quadratic():
     assert tally.unconverged == 0 and tally.solves == 150 * 14
 
 
-@pytest.mark.parametrize("options", [{}, {"lower": LowerLevel(gradient="jfb")}, {"score_matching": True}])
+@pytest.mark.parametrize(
+    "options", [{"lower": QUICK}, {"lower": replace(QUICK, gradient="jfb")}, {"score_matching": True}]
+)
 def test_learns_to_denoise(options):
     x = torch.zeros(32, 12, 12, dtype=torch.float64)
     g = torch.Generator().manual_seed(0)
@@ -228,8 +231,8 @@ def test_learns_to_denoise(options):
         picture[top : top + 5, left : left + 6] = 0.5 + 0.5 * float(torch.rand((), generator=g))
     with seeded(0):
         R = Tuned(TotalDeepVariation(4, 1, 1), 10.0).double()
-    steps = 120 if options.get("score_matching") else 40
-    config = BilevelConfig(steps=steps, learning_rate=0.02, lowest=0.2, highest=0.2, **options)
+    steps = 100 if options.get("score_matching") else 25
+    config = BilevelConfig(steps=steps, batch_size=4, learning_rate=0.03, lowest=0.2, highest=0.2, **options)
     score = train_bilevel(R, CleanImages(x), config).scores[-1][1]
     assert score > -20 * math.log10(0.2) + 3  # 3 dB above doing nothing
     assert not any(p.requires_grad for p in R.parameters())
@@ -249,14 +252,14 @@ def pairs():
     return SimulatedPairs(geometry, Gaussian(relative=0.05), boxes, 6, 4, name="boxes")
 
 
-SMALL = {"layers": (1, 2, 6), "iterations": 150, "tolerance": 1e-3, "batch_size": 4, "learning_rate": 0.05}
+SMALL = {"layers": (1, 2, 4), "iterations": 60, "tolerance": 1e-3, "batch_size": 4, "learning_rate": 0.1}
 
 
 @pytest.mark.parametrize("training", ["bilevel", "denoising"])
 def test_reconstructs_better_than_its_start_and_says_how_it_ended(training, tmp_path):
     data = pairs()
-    steps = 25 if training == "bilevel" else 40
-    method = LearnedPriorReconstruction(**SMALL, steps=steps, training=training, fit_solves=12).fit(data)
+    steps = 12 if training == "bilevel" else 20
+    method = LearnedPriorReconstruction(**SMALL, steps=steps, training=training, fit_solves=10).fit(data)
     problem, truth = data.test
     x = method(problem)
     error = [(v - truth).square().mean() for v in (x, FBP("hann")(problem))]
@@ -266,7 +269,7 @@ def test_reconstructs_better_than_its_start_and_says_how_it_ended(training, tmp_
     assert lower["solves"] == 4 * steps and 0 <= lower["unconverged"] <= lower["solves"]
     assert ("fitted" in method.record) == (training == "denoising")
     found = method.solve(problem)
-    assert bool(((found.last.residual <= 1e-3) | (found.iterations == 150)).all())
+    assert bool(((found.last.residual <= 1e-3) | (found.iterations == 60)).all())
     method.save(tmp_path / "weights")
     again = LearnedPriorReconstruction.load(tmp_path / "weights")
     assert torch.equal(again(problem), x) and again.record == method.record
