@@ -199,7 +199,8 @@ def test_minres():
     x = found.last.x
     torch.testing.assert_close(A(x)[:2], b[:2], rtol=0, atol=1e-9)
     assert not bool(x[2].any()) and int(found.iterations[2]) == 0
-    # least squares where there is no solution
+    # least squares where there is no solution, which the residual says
+    assert float(found.last.residual[3]) == pytest.approx(float(b[3, 4:].norm() / b[3].norm()), rel=1e-6)
     assert float((A(x) - b)[3].norm()) == pytest.approx(float(b[3, 4:].norm()), rel=1e-6)
     residuals = torch.stack([r for r, _, _ in found.history])
     assert bool((residuals.diff(dim=0) <= 1e-12).all())
