@@ -51,5 +51,5 @@ class InputConvexNetwork(nn.Module):
     def _activation(self, h: Tensor) -> Tensor:
         if self.smooth == 0:
             return functional.leaky_relu(h, 0.2)
-        # softplus itself turns linear beyond its threshold and would jump there
-        return 0.2 * h + 0.8 * self.smooth * torch.logaddexp(h / self.smooth, torch.zeros_like(h))
+        # beyond 40 linear to the last digit; logaddexp has no second derivative there
+        return 0.2 * h + 0.8 * self.smooth * functional.softplus(h / self.smooth, threshold=40.0)

@@ -16,8 +16,8 @@ def student_t(t: Tensor, nu: float = 9.0) -> Tensor:
 
 def log_cosh(t: Tensor) -> Tensor:
     """log cosh t, without overflow: t²/2 near 0, |t| − log 2 far out."""
-    # softplus itself turns linear beyond its threshold and would jump there
-    return torch.logaddexp(t, -t) - math.log(2)
+    # beyond 40 linear to the last digit; logaddexp has no second derivative there
+    return functional.softplus(2 * t, threshold=40.0) - t - math.log(2)
 
 
 class TotalDeepVariationNetwork(nn.Module):

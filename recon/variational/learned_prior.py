@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
 from torch import Tensor
@@ -49,6 +49,11 @@ def _convex(layers: Layers, shape: tuple[int, int], is_complex: bool) -> Functio
     return ConvexRegulariser(network, rounding=0.01)
 
 
+def _deep_variation(layers: Layers, shape: tuple[int, int], is_complex: bool) -> Functional:
+    features, scales, blocks = layers
+    return TotalDeepVariation(features, scales, blocks)
+
+
 def _least_squares_residual(layers: Layers, shape: tuple[int, int], is_complex: bool) -> Functional:
     return GradientStepDenoiser(DRUNet(1, layers, 2, "softplus")).potential(0.1)
 
@@ -63,7 +68,7 @@ def _critic(layers: Layers, shape: tuple[int, int], is_complex: bool) -> Functio
 PRIORS: dict[str, tuple[Layers, Callable[[Layers, tuple[int, int], bool], Functional]]] = {
     "crr": ((1, 4, 8, 60), lambda layers, shape, is_complex: ConvexRidge(layers)),
     "wcrr": ((1, 4, 8, 60), lambda layers, shape, is_complex: WeaklyConvexRidge(layers)),
-    "tdv": ((32, 3, 3), lambda layers, shape, is_complex: TotalDeepVariation(*layers)),
+    "tdv": ((32, 3, 3), _deep_variation),
     "convex": ((10, 48), _convex),
     "lsr": ((32, 64, 128), _least_squares_residual),
     "critic": ((16, 32, 32, 64, 64, 128), _critic),
@@ -127,8 +132,8 @@ class LearnedPriorReconstructionConfig(TrainingConfig):
             raise ValueError(f"{name} gradient='score': only for training='denoising', got {self.training!r}")
         if not 0 < self.sigma < math.inf:
             raise ValueError(f"{name} sigma: expected a positive number, got {self.sigma}")
-        for value in self.layers or ():
-            within(f"{name} layers", value, 1, 10_000)
+        for width in self.layers or ():
+            within(f"{name} layers", width, 1, 10_000)
         within(f"{name} fit_images", self.fit_images, 1, 10_000)
         within(f"{name} fit_solves", self.fit_solves, 0, 10_000)
         self.lower(False)
@@ -177,7 +182,7 @@ class LearnedPriorReconstruction(Learned):
         with seeded(self.config.seed):
             try:
                 self.prior = Tuned(make(layers, (ny, nx), scanner.complex))
-            except (TypeError, IndexError):
+            except (ValueError, IndexError):
                 raise ValueError(
                     f"LearnedPriorReconstruction layers: expected as many numbers as {published} for prior="
                     f"{self.config.prior!r}, got {layers}"
@@ -301,7 +306,13 @@ class LearnedPriorReconstruction(Learned):
 
     @classmethod
     def examples(cls) -> list[LearnedPriorReconstruction]:
-        small = {"steps": 2, "batch_size": 2, "iterations": 10, "linear_iterations": 5, "fit_solves": 3}
+        small: dict[str, Any] = {
+            "steps": 2,
+            "batch_size": 2,
+            "iterations": 10,
+            "linear_iterations": 5,
+            "fit_solves": 3,
+        }
         return [
             cls(**small, layers=(1, 2, 3)),
             cls(**small, prior="tdv", layers=(2, 2, 1), training="denoising", gradient="score"),

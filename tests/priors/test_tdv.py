@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from priors import HuberTV, SquaredL2, TotalDeepVariation, Tuned
+from priors.networks.icnn import InputConvexNetwork
 from priors.networks.seeds import seeded
 from priors.networks.tdv import TotalDeepVariationNetwork, blur, enlarged, kernel, log_cosh, student_t
 
@@ -62,6 +63,15 @@ def test_potentials():
     for phi in (student_t, log_cosh):
         # t²/2 near zero: the next terms are 1e-8 smaller
         torch.testing.assert_close(phi(t)[[1, 3]], t[[1, 3]].square() / 2, rtol=1e-6, atol=1e-16)
+
+
+def test_second_derivatives_far_out_are_finite():
+    with seeded(0):
+        network = InputConvexNetwork(1, 2, 2, 3, smooth=0.05)
+    x = 1e4 * noise(1, 1, 4, 4).float().requires_grad_()
+    for f in (log_cosh, network):
+        (slope,) = torch.autograd.grad(f(x).sum(), x, create_graph=True)
+        assert bool(torch.autograd.grad(slope.sum(), x)[0].isfinite().all())
 
 
 def test_up_is_the_adjoint_of_down():
