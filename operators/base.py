@@ -359,6 +359,11 @@ def _over_batch(
     if x.ndim < n or tuple(x.shape[x.ndim - n :]) != shape:
         wanted = ", ".join(map(str, shape))
         raise ValueError(f"{what}{op!r} expects shape (*batch, {wanted}), got {tuple(x.shape)}")
+    if torch.is_autocast_enabled(x.device.type):
+        # networks may compute in few bits, physics does not
+        x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+        with torch.autocast(x.device.type, enabled=False):
+            return _over_batch(op, apply, x, shape, shape_out, what)
     batch = x.shape[: x.ndim - n]
     count = math.prod(batch)
     if count == 0:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .denoiser import VariationalDenoiser as VariationalDenoiser
     from .denoiser import as_denoiser as as_denoiser
     from .dictionary import PatchDictionary as PatchDictionary
+    from .diffusion import DiffusionPrior as DiffusionPrior
+    from .diffusion import WienerDenoiser as WienerDenoiser
     from .gradient_step import GradientStep as GradientStep
     from .gradient_step import GradientStepDenoiser as GradientStepDenoiser
     from .low_rank import LocallyLowRank as LocallyLowRank
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from .markov import HuberMRF as HuberMRF
     from .markov import MarkovRandomField as MarkovRandomField
     from .markov import QuadraticMRF as QuadraticMRF
+    from .nett import NETTRegulariser as NETTRegulariser
     from .nonlocal_means import NonLocalQuadratic as NonLocalQuadratic
     from .norms import L1 as L1
     from .norms import L2 as L2
@@ -56,6 +59,7 @@ _EXPORTS = {
     "ConvexRegulariser": "convex",
     "ConvexRidge": "ridge",
     "Denoiser": "denoiser",
+    "DiffusionPrior": "diffusion",
     "FairMRF": "markov",
     "FunctionDenoiser": "denoiser",
     "Functional": "base",
@@ -71,6 +75,7 @@ _EXPORTS = {
     "LearnedProjection": "projection",
     "LocallyLowRank": "low_rank",
     "MarkovRandomField": "markov",
+    "NETTRegulariser": "nett",
     "NetworkDenoiser": "denoiser",
     "NonLocalMeansDenoiser": "denoiser",
     "NonLocalQuadratic": "nonlocal_means",
@@ -92,6 +97,7 @@ _EXPORTS = {
     "VariationalDenoiser": "denoiser",
     "WaveletL1": "wavelet",
     "WeaklyConvexRidge": "ridge",
+    "WienerDenoiser": "diffusion",
     "Zero": "sets",
     "as_denoiser": "denoiser",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from .base import Functional
-from .networks.critic import Critic
+from .networks.critic import Critic, LocalCritic
 from .networks.seeds import seeded
 
 
@@ -16,7 +16,7 @@ class AdversarialRegulariser(Functional):
     norm 1, whatever the unit of the image. Not convex and not bounded from below: minimise with it a fixed
     number of steps only. Trained by `recon.AdversarialRegularisation`.
 
-    critic : (n, ny, nx) -> (n,)
+    critic : (n, ny, nx) -> (n,); a `Critic` of whole images, a `LocalCritic` of patches, or any other
     scale  : size s of an image, in its unit
 
     x : (*batch, ny, nx) -> (*batch,)
@@ -41,4 +41,5 @@ class AdversarialRegulariser(Functional):
             return [
                 (cls(Critic((9, 12), (4, 8), (1, 2), 8)), (9, 12)),
                 (cls(Critic((8, 8), (4,), (2,), 4), scale=0.02), (8, 8)),
+                (cls(LocalCritic((4, 3)), scale=0.5), (9, 8)),
             ]

@@ -72,7 +72,7 @@ class GradientStep(Functional):
     def forward(self, x: Tensor) -> Tensor:
         batch = x.shape[: x.ndim - self.ndim]
         s = torch.as_tensor(self.scale, dtype=x.real.dtype, device=x.device)
-        level = per_image("GradientStep sigma", self.sigma / s, x, batch)  # type: ignore[arg-type]
+        level = per_image("GradientStep sigma", self.sigma / s, x, batch)  # type: ignore[arg-type, operator]
         u = (x / spread(s, self.ndim)).reshape(-1, *x.shape[len(batch) :])
         return self.weight * s.square() * self.denoiser.value(u, level).reshape(batch)  # type: ignore[operator]
 

@@ -241,8 +241,8 @@ class TV(_Variation):
             (cls((4, 7), pixel_size=0.5, isotropic=False), (4, 7)),
             (cls((1, 6), pixel_size=2.0, weight=0.3), (1, 6)),
             (cls((3, 1)), (3, 1)),
-            (cls((3, 4, 2), pixel_size=(2.0, 0.5, 1.0)), (3, 4, 2)),
-            (cls((3, 2, 4), isotropic=False, weight=0.4), (3, 2, 4)),
+            (cls((2, 3, 2), pixel_size=(2.0, 0.5, 1.0)), (2, 3, 2)),
+            (cls((2, 2, 3), isotropic=False, weight=0.4), (2, 2, 3)),
             (cls((4, 3), isotropic=False, boundary="periodic"), (4, 3)),
             (cls((3, 5), (0.5, 2.0), boundary="zero", joint=False), (3, 5)),
         ]

@@ -9,15 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .adversarial import AdversarialRegularisation as AdversarialRegularisation
+    from .adversarial_variants import ConvexAdversarialRegularisation as ConvexAdversarialRegularisation
+    from .adversarial_variants import LocalAdversarialRegularisation as LocalAdversarialRegularisation
     from .base import METHODS as METHODS
     from .base import Reconstructor as Reconstructor
     from .baselines.automap import AUTOMAP as AUTOMAP
     from .baselines.postprocess import FBPUNet as FBPUNet
     from .dictionary import DictionaryReconstruction as DictionaryReconstruction
+    from .diffusion import DDS as DDS
+    from .diffusion import DPS as DPS
+    from .diffusion import DiffPIR as DiffPIR
+    from .diffusion import MomentMatching as MomentMatching
     from .dip import DeepImagePrior as DeepImagePrior
     from .direct import FBP as FBP
     from .direct import FDK as FDK
     from .direct import Adjoint as Adjoint
+    from .educated_dip import EducatedDeepImagePrior as EducatedDeepImagePrior
     from .emission import MLEM as MLEM
     from .emission import OSEM as OSEM
     from .emission import EmissionFBP as EmissionFBP
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
     from .iterative import OSSART as OSSART
     from .iterative import SART as SART
     from .iterative import SIRT as SIRT
+    from .joint import JointReconstruction as JointReconstruction
     from .metrics import mae_hu as mae_hu
     from .metrics import nrmse as nrmse
     from .metrics import psnr as psnr
@@ -35,6 +43,7 @@ if TYPE_CHECKING:
     from .mri import CGSENSE as CGSENSE
     from .mri import RootSumOfSquares as RootSumOfSquares
     from .mri import ZeroFilled as ZeroFilled
+    from .nett import NETT as NETT
     from .nonlocal_means import FBPNonLocalMeans as FBPNonLocalMeans
     from .plug_and_play import RED as RED
     from .plug_and_play import GradientStepPlugAndPlay as GradientStepPlugAndPlay
@@ -44,6 +53,9 @@ if TYPE_CHECKING:
     from .scaling import CentreScaled as CentreScaled
     from .scaling import estimate_sigma as estimate_sigma
     from .scaling import kspace_scale as kspace_scale
+    from .selfsupervised.equivariant import EquivariantImaging as EquivariantImaging
+    from .selfsupervised.noise2inverse import Noise2Inverse as Noise2Inverse
+    from .selfsupervised.sure import SURETraining as SURETraining
     from .sinogram_denoising import SinogramDenoisedFBP as SinogramDenoisedFBP
     from .solvers import Iterate as Iterate
     from .solvers import admm as admm
@@ -66,9 +78,16 @@ if TYPE_CHECKING:
     from .solvers import sart as sart
     from .solvers import sart_on_disk as sart_on_disk
     from .solvers import sirt as sirt
+    from .uncertainty import Conformal as Conformal
+    from .uncertainty import DeepEnsemble as DeepEnsemble
+    from .uncertainty import HeteroscedasticUNet as HeteroscedasticUNet
+    from .uncertainty import MCDropout as MCDropout
+    from .uncertainty import ParametricBootstrap as ParametricBootstrap
+    from .unrolled.dual_domain import DualDomain as DualDomain
     from .unrolled.equilibrium import DeepEquilibrium as DeepEquilibrium
     from .unrolled.gradient import LearnedGradient as LearnedGradient
     from .unrolled.ista import ISTANet as ISTANet
+    from .unrolled.ista_unet import ISTAUNet as ISTAUNet
     from .unrolled.itnet import ItNet as ItNet
     from .unrolled.modl import MoDL as MoDL
     from .unrolled.pdhg import LearnedPDHG as LearnedPDHG
@@ -98,29 +117,46 @@ _EXPORTS = {
     "CGLS": "iterative",
     "CGSENSE": "mri",
     "CentreScaled": "scaling",
+    "Conformal": "uncertainty",
+    "ConvexAdversarialRegularisation": "adversarial_variants",
+    "DDS": "diffusion",
+    "DPS": "diffusion",
+    "DeepEnsemble": "uncertainty",
     "DeepEquilibrium": "unrolled.equilibrium",
     "DeepImagePrior": "dip",
     "DictionaryReconstruction": "dictionary",
+    "DiffPIR": "diffusion",
+    "DualDomain": "unrolled.dual_domain",
+    "EducatedDeepImagePrior": "educated_dip",
     "EmissionFBP": "emission",
+    "EquivariantImaging": "selfsupervised.equivariant",
     "FBP": "direct",
     "FBPNonLocalMeans": "nonlocal_means",
     "FBPUNet": "baselines.postprocess",
     "FDK": "direct",
     "GRAPPA": "grappa",
     "GradientStepPlugAndPlay": "plug_and_play",
+    "HeteroscedasticUNet": "uncertainty",
     "HuberTotalVariation": "variational",
     "ISTANet": "unrolled.ista",
+    "ISTAUNet": "unrolled.ista_unet",
     "ItNet": "unrolled.itnet",
     "Iterate": "solvers",
+    "JointReconstruction": "joint",
     "LSQR": "iterative",
     "LearnedGradient": "unrolled.gradient",
     "LearnedPDHG": "unrolled.pdhg",
     "LearnedPrimalDual": "unrolled.primal_dual",
     "LearnedPriorReconstruction": "variational.learned_prior",
+    "LocalAdversarialRegularisation": "adversarial_variants",
     "LocallyLowRankReconstruction": "variational",
+    "MCDropout": "uncertainty",
     "METHODS": "base",
     "MLEM": "emission",
     "MoDL": "unrolled.modl",
+    "MomentMatching": "diffusion",
+    "NETT": "nett",
+    "Noise2Inverse": "selfsupervised.noise2inverse",
     "OSEM": "emission",
     "OSSART": "iterative",
     "OSSQS": "variational",
@@ -130,6 +166,7 @@ _EXPORTS = {
     "PWLSNonLocalMeans": "variational",
     "PWLSQGGMRF": "variational",
     "PWLSTotalVariation": "variational",
+    "ParametricBootstrap": "uncertainty",
     "PlugAndPlay": "plug_and_play",
     "Problem": "problem",
     "RED": "plug_and_play",
@@ -137,6 +174,7 @@ _EXPORTS = {
     "RootSumOfSquares": "mri",
     "SART": "iterative",
     "SIRT": "iterative",
+    "SURETraining": "selfsupervised.sure",
     "SinogramDenoisedFBP": "sinogram_denoising",
     "Tikhonov": "variational",
     "TotalGeneralisedVariation": "variational",

@@ -20,12 +20,12 @@ from .problem import Problem
 class Reconstructor(nn.Module, ABC):
     """x = method(problem), (*batch, *A.in_shape); learned or not, it is used the same way.
 
-    `data_kind` says what `fit` learns from: None (nothing to learn), "paired" or "unpaired".
+    `data_kind` says what `fit` learns from: None (nothing to learn), "paired", "unpaired" or "measurements".
     `name` is its name in `METHODS` and on the command line; made from the class name when not stated.
     """
 
     name: ClassVar[str]
-    data_kind: ClassVar[Literal["paired", "unpaired"] | None] = None
+    data_kind: ClassVar[Literal["paired", "unpaired", "measurements"] | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

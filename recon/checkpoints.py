@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -53,7 +54,7 @@ def save(
             "parameters": sum(p.numel() for p in method.parameters()),
         },
     }
-    _replace(file.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
+    write_bytes(file.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
     return file
 
 
@@ -62,6 +63,12 @@ def load(cls: type[Reconstructor], path: str | Path) -> Reconstructor:
     from .base import METHODS
 
     file = _stem(path).with_suffix(".safetensors")
+    for part in (file, file.with_suffix(".json")):
+        if not part.exists():
+            raise FileNotFoundError(
+                f"{cls.__name__}.load: there is no {part}; weights are a .safetensors file and its "
+                ".json card, both as `save` wrote them"
+            )
     card = read_card(file.with_suffix(".json"))
     if card["method"] not in METHODS:
         raise ValueError(f"{file.stem}: there is no method {card['method']!r} in this version")
@@ -113,7 +120,7 @@ def write_tensors(
 
     contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     content = to_bytes(contiguous, {"json": json.dumps(header or {})})
-    _replace(path, content)
+    write_bytes(path, content)
     return content
 
 
@@ -218,14 +225,21 @@ def _version() -> str:
         return "unknown"
 
 
-def _replace(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole, or leave what was there; OSError says which file and that."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        left = "what was there before is whole" if path.exists() else "nothing is there now"
+        raise OSError(
+            error.errno, f"{path} could not be written ({error.strerror or error}); {left}"
+        ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor
@@ -18,10 +18,11 @@ from operators.tensors import real_dtype, spread
 
 from .base import Reconstructor
 from .checkpoints import fingerprint
-from .data.sets import PairedData, UnpairedData
+from .data.sets import TRAIN, Measurements, PairedData, UnpairedData
 from .metrics import psnr, ssim
 from .metrics.fidelity import magnitude
 from .problem import Problem
+from .train_fabric import OnDevice
 from .training import Progress, TrainingConfig, train, within
 
 
@@ -69,7 +70,8 @@ class Learned(Reconstructor):
     of the same shapes unless `any_geometry` is set.
 
     config : the method's frozen dataclass; single values may be given as keywords instead
-    record : how it was trained: data, seed, steps, seconds
+    record : how it was trained: data, images, seed, steps, seconds
+    fabric : a Lightning Fabric to train with, as `recon.train_fabric.launched()`; None: this process alone
     """
 
     Config: ClassVar[type[TrainingConfig]]
@@ -86,6 +88,7 @@ class Learned(Reconstructor):
         self.trained_for: TrainedFor | None = None
         self.record: dict[str, Any] = {}
         self.any_geometry = False
+        self.fabric: Any = None
 
     @abstractmethod
     def build(self, scanner: TrainedFor) -> None:
@@ -95,8 +98,10 @@ class Learned(Reconstructor):
     def apply_to(self, A: LinearOperator, y: Tensor) -> Tensor:
         """Images of size 1, (n, *A.in_shape), from linear data over the image scale (n, *A.out_shape)."""
 
-    def loss(self, problem: Problem, images: Tensor, generator: torch.Generator) -> Tensor:
-        """What `fit` lowers; by default mean (x − truth)² over the batch, at image scale 1."""
+    def loss(
+        self, problem: Problem, images: Tensor, generator: torch.Generator
+    ) -> Tensor | Mapping[str, Tensor]:
+        """What `fit` lowers, a number or numbers by name; by default mean (x − truth)², at image scale 1."""
         scale = spread(self.scale(problem), len(problem.A.in_shape))
         return squared(self(problem) / scale - images / scale).mean()
 
@@ -151,36 +156,48 @@ class Learned(Reconstructor):
         callback: Callable[[Progress], None] | None = None,
     ) -> Self:
         """Learn from `data`; see `recon.training.train` for the keywords."""
-        wanted = PairedData if self.data_kind == "paired" else UnpairedData
-        if not isinstance(data, wanted):
-            hint = "; use data.unpaired()" if isinstance(data, PairedData) else ""
+        kinds: dict[str, type] = {"unpaired": UnpairedData, "measurements": Measurements}
+        wanted = kinds.get(self.data_kind or "paired", PairedData)
+        if not isinstance(data, wanted) or (isinstance(data, Measurements) and wanted is not Measurements):
+            hint = f"; use data.{self.data_kind}()" if isinstance(data, PairedData) else ""
             raise ValueError(
                 f"{type(self).__name__}.fit data: expected {wanted.__name__}, got {type(data).__name__}{hint}"
             )
         generator = torch.Generator().manual_seed(self.config.seed)
         problem, images = next(data.batches(32, generator))
-        self.build(_scanner(problem, images))
-        self.to(images.device, real_dtype(images))
+        self.build(self.scanner_of(problem, images))
+        fabric = self.fabric
+        self.to(fabric.device if fabric else images.device, real_dtype(images))
+        there = cast(PairedData, OnDevice(data, fabric.device)) if fabric else data
         progress = train(
             self,
             self.loss,
-            data,
+            there,
             self.config,
-            score=lambda: self.score(data),
+            score=lambda: self.score(there),
             minutes=minutes,
             checkpoint=checkpoint,
             callback=callback,
+            fabric=fabric,
         )
+        self.to(images.device)
         self.record = {
             "data": data.name,
             "kind": self.data_kind,
+            "images": described(data),
             "seed": self.config.seed,
             "steps": progress.step,
             "seconds": round(progress.seconds, 1),
             "threads": torch.get_num_threads(),
             "validation": progress.scores[-1][1],
         }
+        if fabric:
+            self.record["device"] = f"{fabric.world_size} × {fabric.device.type}"
         return self
+
+    def scanner_of(self, problem: Problem, images: Tensor) -> TrainedFor:
+        """The scanner to learn for, and the size of its images, from the first batch."""
+        return _scanner(problem, images)
 
     def scanner(self, problem: Problem) -> TrainedFor:
         """The scanner learned for, after making sure that `problem` is of it."""
@@ -206,6 +223,18 @@ class Learned(Reconstructor):
 def squared(x: Tensor) -> Tensor:
     """|x|², with a gradient everywhere."""
     return x.real.square() + x.imag.square() if x.is_complex() else x.square()
+
+
+def described(data: PairedData | UnpairedData) -> dict[str, Any]:
+    """Which images are learned from: how many, and their seeds where they are drawn, for the card."""
+    pairs = data.pairs if isinstance(data, UnpairedData) else data
+    told: dict[str, Any] = {"validation": len(pairs.validation[1])}
+    if not hasattr(pairs, "train_size"):
+        held = getattr(pairs, "train", None)
+        return {"training": len(held[1]) if held else "not counted", **told}
+    if pairs.train_size is None:
+        return {"training": "a new one every time", "seeds": f"from {TRAIN}", **told}
+    return {"training": pairs.train_size, "seeds": f"{TRAIN} to {TRAIN + pairs.train_size - 1}", **told}
 
 
 def _scanner(problem: Problem, images: Tensor) -> TrainedFor:

@@ -33,7 +33,7 @@ def kspace_scale(A: LinearOperator, y: Tensor, side: int = 32) -> Tensor:
     n = len(A.in_shape)
     if not isinstance(A, Sense):
         return _bright(_descent(A, y).abs().flatten(-n))
-    block, start = _calibration(A, side)
+    block, start = calibration_block(A, side)
     for axis, (size, first) in enumerate(zip(block, start, strict=True)):
         y = y.narrow(axis - A.ndim, first, size)
     images = Fourier(tuple(y.shape[-A.ndim :]), A.ndim).adjoint(y).abs()
@@ -131,7 +131,7 @@ def _descent(A: LinearOperator, y: Tensor) -> Tensor:
     return x * spread(torch.where(bend > 0, length / bend, 0.0), n)
 
 
-def _calibration(A: Sense, side: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def calibration_block(A: Sense, side: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Size and corner of the largest fully sampled block around DC, in all frames, at most `side` an axis."""
     shape = A.in_shape[-A.ndim :]
     sampled = (A.mask != 0).expand(A.in_shape).reshape(-1, *shape).all(0)

@@ -2,89 +2,32 @@
 
 from __future__ import annotations
 
-import json
-import math
+import signal
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .checkpoints import read_tensors, write_tensors
 from .data.sets import PairedData, UnpairedData
 from .problem import Problem
+from .train_config import TrainingConfig as TrainingConfig
+from .train_config import rate
+from .train_config import within as within
+from .train_fabric import Ranks
+from .train_log import Progress as Progress
+from .train_log import curve_path, write_curve
+from .train_method import train_method as train_method
+from .train_method import train_seeds as train_seeds
+from .train_state import DivergedError as DivergedError
+from .train_state import State, named_terms
 
-if TYPE_CHECKING:
-    from .learned import Learned
-
-Loss = Callable[[Problem, Tensor, torch.Generator], Tensor]
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How to train.
-
-    steps, batch_size : of the optimiser
-    reuse : optimiser steps taken on one batch before the next is drawn
-    optimizer : "adam" or "rmsprop"
-    learning_rate, beta1, beta2 : of the optimiser (RMSProp's decay is beta2)
-    schedule : "cosine" to zero over the steps, or "constant"
-    clip : bound of the gradient's norm over all weights; None for none
-    average : decay of the exponential average of weights which is kept at the end; None for the last weights
-    validate_every, checkpoint_every : steps
-    seed : of the first weights and of every batch
-    """
-
-    steps: int = 100_000
-    batch_size: int = 5
-    reuse: int = 1
-    optimizer: Literal["adam", "rmsprop"] = "adam"
-    learning_rate: float = 1e-3
-    beta1: float = 0.9
-    beta2: float = 0.99
-    schedule: Literal["cosine", "constant"] = "cosine"
-    clip: float | None = 1.0
-    average: float | None = None
-    validate_every: int = 1000
-    checkpoint_every: int = 1000
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "reuse", "validate_every", "checkpoint_every"):
-            within(f"{type(self).__name__} {name}", getattr(self, name), 1, 10**9)
-        for name in ("learning_rate", "clip"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{type(self).__name__} {name}: expected a positive number, got {value!r}")
-        for name in ("beta1", "beta2", "average"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < 1:
-                raise ValueError(
-                    f"{type(self).__name__} {name}: expected a number from 0 to below 1, got {value!r}"
-                )
-        if self.optimizer not in ("adam", "rmsprop") or self.schedule not in ("cosine", "constant"):
-            raise ValueError(
-                f"{type(self).__name__}: expected optimizer adam or rmsprop and schedule cosine or constant, "
-                f"got {self.optimizer!r} and {self.schedule!r}"
-            )
-
-
-@dataclass
-class Progress:
-    """Where a training stands; given to the callback after every step, and kept as its history.
-
-    step, steps : done and in all        seconds : of training, over all sessions
-    losses : one per step                scores : (step, validation score), higher is better
-    """
-
-    step: int = 0
-    steps: int = 0
-    seconds: float = 0.0
-    losses: list[float] = field(default_factory=list)
-    scores: list[tuple[int, float]] = field(default_factory=list)
+Loss = Callable[[Problem, Tensor, torch.Generator], Tensor | Mapping[str, Tensor]]
 
 
 def train(
@@ -97,8 +40,9 @@ def train(
     minutes: float | None = None,
     checkpoint: str | Path | None = None,
     callback: Callable[[Progress], None] | None = None,
+    fabric: Any = None,
 ) -> Progress:
-    """Lower E loss(problem, images) over the weights of `network` by Adam or RMSProp.
+    """Lower E loss(problem, images) over the weights of `network`.
 
         for (problem, images) in data.batches(size, generator):
             w ← w − rate · optimiser(∇_w loss(problem, images, generator))
@@ -108,198 +52,181 @@ def train(
     number of threads).
 
     network, data, config : what learns, from what, how
-    loss : (problem, images, generator) -> a number; images are truths (paired) or other images (unpaired)
+    loss : (problem, images, generator) -> a number, or numbers by name whose sum is lowered; images are
+        truths (paired) or other images (unpaired)
     score : of the network on the validation images, higher is better; called every `validate_every` steps
     minutes : wall-time bound over all sessions; the schedule then ends where time does, and the run, unlike
         one of `steps` steps, is not repeatable
-    checkpoint : a .safetensors file, written every `checkpoint_every` steps; there already: resumed from
+    checkpoint : a .safetensors file, written every `checkpoint_every` steps; there already: resumed from.
+        The curve (steps, seconds, losses, scores) is written beside it, as .curve.csv
     callback : given the progress after every step
+    fabric : a launched Lightning Fabric, to share every batch among processes (see `recon.train_fabric`);
+        network and data are on its device already, files are those of its first process
+
+    With a checkpoint, SIGINT (Ctrl-C) and SIGTERM let the step end, write it, and then leave by
+    KeyboardInterrupt or SystemExit; a second SIGINT leaves at once. A folder that cannot be written to is an
+    error at the start; a checkpoint that cannot be written later (disk full) leaves the one before whole, is
+    a RuntimeWarning, and training goes on.
+
+    Raises DivergedError, a ValueError, where a loss or its gradient becomes NaN or inf: it names the term,
+    step and seed. The network then has its last finite (averaged) weights, and the checkpoint is of that
+    step.
     """
-    run = _Run(network, config)
-    path = Path(checkpoint) if checkpoint else None
-    progress = run.restore(path) if path and path.exists() else Progress(steps=config.steps)
+    ranks, state = Ranks(fabric), State(network, config, Ranks(fabric))
+    progress = Progress(steps=config.steps)
+    files = _Files(Path(checkpoint) if checkpoint else None, state, ranks)
+    progress = files.begin(progress)
     network.train().requires_grad_(True)
+    batches = _Batches(data, config, ranks)
     started = time.perf_counter() - progress.seconds
-    batch: tuple[int, Any] = (-1, None)
-    while progress.step < config.steps and not (minutes and progress.seconds >= 60 * minutes):
-        number = progress.step // config.reuse
-        if batch[0] != number:
-            batch = number, next(data.batches(config.batch_size, _generator(config.seed, 2 * number)))
-        spent = progress.seconds / (60 * minutes) if minutes else 0.0
-        problem, images = batch[1]
-        value = loss(problem, images, _generator(config.seed, 2 * progress.step + 1))
-        progress.losses.append(run.step(value, max(progress.step / config.steps, spent)))
-        progress.step += 1
-        progress.seconds = time.perf_counter() - started
-        if score and progress.step % config.validate_every == 0:
-            progress.scores.append((progress.step, run.evaluate(score)))
-        if path and progress.step % config.checkpoint_every == 0:
-            run.save(path, progress)
-        if callback:
-            callback(progress)
-    if path:
-        run.save(path, progress)
-    run.finish()
-    if score:
-        progress.scores.append((progress.step, score()))
+    with _asked_to_stop(checkpoint is not None) as asked:
+        while progress.step < config.steps and not (minutes and progress.seconds >= 60 * minutes):
+            spent = progress.seconds / (60 * minutes) if minutes else 0.0
+            parts, share = batches.losses(progress.step, loss)
+            try:
+                values = state.step(parts, share, rate(config, max(progress.step, spent * config.steps)))
+            except DivergedError as error:
+                raise DivergedError(_told(error, progress, config, files.diverged(progress))) from None
+            progress.add(values)
+            progress.seconds, stop = ranks.agree(time.perf_counter() - started, bool(asked))
+            if progress.step % config.validate_every == 0:
+                progress.mark(state.evaluate(score) if score else None)
+            if progress.step % config.checkpoint_every == 0:
+                files.write(progress)
+            if callback and ranks.first:
+                try:
+                    callback(progress)
+                except KeyboardInterrupt:
+                    files.write(progress)
+                    raise
+            if stop:
+                files.write(progress)
+                raise SystemExit(128 + signal.SIGTERM) if signal.SIGTERM in asked else KeyboardInterrupt
+    files.write(progress)
+    state.finish()
+    with torch.no_grad():
+        progress.mark(score() if score else None)
+    files.write_curve(progress)
     return progress
 
 
-class _Run:
-    """Weights, their average and the optimiser: what a step changes and a checkpoint holds."""
+class _Batches:
+    """The batches of every step, and this rank's share of them."""
 
-    def __init__(self, network: nn.Module, config: TrainingConfig):
-        self.network, self.config = network, config
-        self.named = dict(network.named_parameters())
-        weights = list(self.named.values())
-        self.optimizer: torch.optim.Optimizer
-        if config.optimizer == "adam":
-            self.optimizer = torch.optim.Adam(
-                weights, lr=config.learning_rate, betas=(config.beta1, config.beta2)
-            )
-        else:
-            self.optimizer = torch.optim.RMSprop(weights, lr=config.learning_rate, alpha=config.beta2)
-        self.averaged = {k: p.detach().clone() for k, p in self.named.items()} if config.average else {}
+    def __init__(self, data: PairedData | UnpairedData, config: TrainingConfig, ranks: Ranks):
+        self.data, self.config, self.ranks = data, config, ranks
+        self.number, self.held = -1, list[tuple[Problem, Tensor]]()
 
-    def step(self, value: Tensor, spent: float) -> float:
-        """One step of the optimiser down `value`; `spent` is the part of the training already done."""
-        if not bool(torch.isfinite(value)):
-            raise ValueError(
-                "train: the loss is NaN or inf; lower learning_rate, set clip, or look at the data's scale"
-            )
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * self._rate(spent)
-        self.optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        if self.config.clip:
-            nn.utils.clip_grad_norm_(self.named.values(), self.config.clip)
-        self.optimizer.step()
-        for k, average in self.averaged.items():
-            average.lerp_(self.named[k].detach(), 1 - (self.config.average or 0.0))
-        return float(value.detach())
+    def losses(self, step: int, loss: Loss) -> tuple[list[Callable[[], Mapping[str, Tensor]]], float]:
+        """For every batch of this step a function that computes its loss; and the share of them."""
+        c, number, share = self.config, step // self.config.reuse, 1.0
+        if number != self.number:
+            self.number, self.held = number, []
+            for i in range(c.accumulate):
+                generator = _generator(c.seed, 2 * (number * c.accumulate + i))
+                self.held.append(next(self.data.batches(c.batch_size, generator)))
+        parts = []
+        for i, (problem, images) in enumerate(self.held):
+            problem, images, share = self.ranks.share(problem, images)
+            draw = 2 * (step * c.accumulate + i) + 1
+            parts.append(self._loss(loss, problem, images, draw))
+        return parts, share
 
-    def evaluate(self, score: Callable[[], float]) -> float:
-        """Score of the (averaged) weights, in evaluation mode; training goes on as if it had not happened."""
-        current = {k: p.detach().clone() for k, p in self.named.items()}
-        self._assign(self.averaged)
-        self.network.eval()
-        with torch.no_grad():
-            value = score()
-        self.network.train()
-        self._assign(current)
-        return value
+    def _loss(
+        self, loss: Loss, problem: Problem, images: Tensor, draw: int
+    ) -> Callable[[], Mapping[str, Tensor]]:
+        seed, rank = self.config.seed, self.ranks.rank
+        return lambda: named_terms(loss(problem, images, _generator(seed, draw + (rank << 48))))
 
-    def finish(self) -> None:
-        """Keep the averaged weights, if there are any, and turn training off."""
-        self._assign(self.averaged)
-        self.network.eval().requires_grad_(False)
 
-    def save(self, path: Path, progress: Progress) -> None:
-        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        tensors |= {f"average.{k}": v for k, v in self.averaged.items()}
-        for k, p in self.named.items():
-            tensors |= {f"optimizer.{key}.{k}": v for key, v in self.optimizer.state[p].items()}
-        tensors["losses"] = torch.tensor(progress.losses, dtype=torch.float64)
-        header = {
-            "config": asdict(self.config),
-            "step": progress.step,
-            "seconds": progress.seconds,
-            "scores": progress.scores,
-        }
-        write_tensors(path, tensors, header)
+class _Files:
+    """The checkpoint and the curve of a training, if it has any; only the first rank writes."""
 
-    def restore(self, path: Path) -> Progress:
-        tensors, header = read_tensors(path)
-        mine = json.loads(json.dumps(asdict(self.config)))
-        if header.get("config") != mine:
-            raise ValueError(
-                f"{path}: checkpoint of another configuration, {header.get('config')}, not {mine}; "
-                "remove it or give another path"
-            )
+    def __init__(self, path: Path | None, state: State, ranks: Ranks):
+        self.path, self.state, self.ranks = path, state, ranks
+
+    def begin(self, progress: Progress) -> Progress:
+        """What the checkpoint holds, if there is one."""
+        if self.path is None:
+            return progress
+        if self.ranks.first:
+            from .comparison.files import check_writable
+
+            check_writable(self.path.parent)
+            for left in self.path.parent.glob(f".{self.path.name}.*"):
+                left.unlink(missing_ok=True)  # of a session killed while it wrote
+        if self.path.exists():
+            progress = self.state.restore(self.path)
+        self.ranks.wait()
+        return progress
+
+    def write(self, progress: Progress) -> bool:
+        """Write checkpoint and curve; False, with a warning, where the disk will not take them."""
+        if self.path is None or not self.ranks.first:
+            return self.path is not None
         try:
-            self.network.load_state_dict(_part(tensors, "network."))
-            self.averaged = {k: tensors[f"average.{k}"] for k in self.averaged}
-        except (RuntimeError, KeyError) as error:
-            raise ValueError(f"{path}: checkpoint of another network ({error})") from None
-        for key in {k.split(".")[1] for k in tensors if k.startswith("optimizer.")}:
-            for k, value in _part(tensors, f"optimizer.{key}.").items():
-                self.optimizer.state[self.named[k]][key] = value
-        scores = [(int(step), float(value)) for step, value in header["scores"]]
-        return Progress(
-            header["step"], self.config.steps, header["seconds"], tensors["losses"].tolist(), scores
-        )
+            self.state.save(self.path, progress)
+        except OSError as error:
+            warnings.warn(
+                f"train: no checkpoint of step {progress.step}: {error}; training goes on",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            return False
+        self.write_curve(progress)
+        return True
 
-    def _rate(self, spent: float) -> float:
-        return 0.5 * (1 + math.cos(math.pi * min(spent, 1.0))) if self.config.schedule == "cosine" else 1.0
+    def write_curve(self, progress: Progress) -> None:
+        """Write the curve; a warning where the disk will not take it."""
+        if self.path is None or not self.ranks.first:
+            return
+        try:
+            write_curve(curve_path(self.path), progress)
+        except OSError as error:
+            warnings.warn(f"train: no curve: {error}; training goes on", RuntimeWarning, stacklevel=3)
 
-    @torch.no_grad()
-    def _assign(self, values: dict[str, Tensor]) -> None:
-        for k, value in values.items():
-            self.named[k].copy_(value)
+    def diverged(self, progress: Progress) -> str:
+        """Leave the last good weights in the network and on disk; says where they are."""
+        if not self.state.finite() and self.path and self.path.exists():
+            progress = self.state.restore(self.path)
+        elif not self.state.finite():
+            self.state.finish()
+            return "the weights are not finite either, and there is no checkpoint"
+        kept = progress.step > 0 and self.write(progress)
+        self.state.finish()
+        where = f" and in {self.path}" if kept else ""
+        return f"the weights of step {progress.step} are in the network{where}"
 
 
-def within(name: str, value: object, lowest: int, highest: int) -> None:
-    """Raise ValueError unless `value` is a whole number from `lowest` to `highest`."""
-    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-        raise ValueError(f"{name}: expected a whole number from {lowest} to {highest}, got {value!r}")
+def _told(error: DivergedError, progress: Progress, config: TrainingConfig, kept: str) -> str:
+    return (
+        f"train: {error} at step {progress.step + 1} of {config.steps}, seed {config.seed}; {kept}; "
+        "lower learning_rate, set clip, or look at the data's scale"
+    )
+
+
+@contextmanager
+def _asked_to_stop(active: bool) -> Iterator[list[int]]:
+    """The signals that asked to stop, to be looked at between steps."""
+    asked: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if number == signal.SIGINT and asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    # handlers belong to the main thread, and who ignores a signal goes on ignoring it
+    main = active and threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGINT, signal.SIGTERM) if main else ()
+    old = {n: signal.getsignal(n) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
+    for n in old:
+        signal.signal(n, note)
+    try:
+        yield asked
+    finally:
+        for n, handler in old.items():
+            signal.signal(n, handler or signal.SIG_DFL)
 
 
 def _generator(seed: int, number: int) -> torch.Generator:
-    return torch.Generator().manual_seed((seed << 32) + number)
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def train_method(
-    name: str,
-    problem: str | PairedData,
-    out: str | Path,
-    minutes: float | None = None,
-    *,
-    half: bool = True,
-    callback: Callable[[Progress], None] | None = None,
-    **changes: Any,
-) -> Learned:
-    """Train the method called `name` and save it as `out`.safetensors with its card `out`.json.
-
-    problem : its name, as "ellipses-small", or pairs
-    minutes : wall-time bound; None for the configuration's steps, which is repeatable
-    half : store the weights in float16
-    callback : given the progress after every step
-    changes : of the configuration: the recipe in `recon.zoo.recipes` for `data.name`, or else the paper's
-
-    `out`.checkpoint.safetensors is written meanwhile, resumed from if it is there, and removed at the end.
-    """
-    from .base import METHODS
-    from .data.small import TRAINING_SETS
-    from .learned import Learned
-    from .zoo.recipes import recipe
-
-    if name not in METHODS or not issubclass(METHODS[name], Learned):
-        learned = ", ".join(k for k, c in METHODS.items() if issubclass(c, Learned))
-        raise ValueError(f"train_method name: expected one that learns ({learned}), got {name!r}")
-    if isinstance(problem, str):
-        if problem not in TRAINING_SETS:
-            raise ValueError(
-                f"train_method problem: expected one of {', '.join(TRAINING_SETS)}, or pairs, got {problem!r}"
-            )
-        problem = TRAINING_SETS[problem]()
-    data = problem
-    method = METHODS[name](**{**recipe(data.name, name), **changes})
-    assert isinstance(method, Learned)
-    out = Path(out)
-    checkpoint = out.with_name(f"{out.name}.checkpoint.safetensors")
-    method.fit(
-        data if method.data_kind == "paired" else data.unpaired(),
-        minutes=minutes,
-        checkpoint=checkpoint,
-        callback=callback,
-    )
-    bound = "" if minutes is None else f" --minutes {minutes:g}"
-    method.record["command"] = f"recon train {name} --problem {data.name}{bound}"
-    method.record["torch"] = torch.__version__
-    method.save(out, half=half, scores=method.scores(data))
-    checkpoint.unlink(missing_ok=True)
-    return method
+    return torch.Generator().manual_seed(((seed << 32) + number) % 2**64)

@@ -1,4 +1,4 @@
-"""A critic: one number for an image, low for images as they should be."""
+"""Critics: one number for an image, low for images as they should be; and a discriminator of patches."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class Critic(nn.Module):
@@ -49,3 +50,62 @@ class Critic(nn.Module):
         if self.local:
             return self.full(h.sum((-2, -1)) / math.sqrt(self.patches))[:, 0]
         return self.full(h.flatten(1))[:, 0]
+
+
+class LocalCritic(nn.Module):
+    """Ψ(x) = Σ_p ψ(p) / √P over the P patches p of an image, ψ one network for all: a few images teach it.
+
+    Prost, Houdard, Almansa, Papadakis, SSVM 2021. 3×3 convolutions, each but the last followed by SiLU: their
+    number n gives patches of 2n + 1 pixels a side. One patch around every pixel; the image is extended by
+    zeros. The papers take the mean; divided by √P the slope of Ψ is of the size of ψ's own at any P. Fits
+    images of any size.
+
+    channels : widths between the convolutions; six for patches of 15 × 15
+
+    x : (batch, ny, nx) -> (batch,)
+    """
+
+    def __init__(self, channels: Sequence[int] = (128, 64, 64, 64, 32, 32)):
+        super().__init__()
+        layers: list[nn.Module] = []
+        inside = 1
+        for outside in channels:
+            layers += [nn.Conv2d(inside, outside, 3), nn.SiLU()]
+            inside = outside
+        self.convolutions = nn.Sequential(*layers, nn.Conv2d(inside, 1, 3))
+        self.reach = len(channels) + 1
+
+    @property
+    def field(self) -> int:
+        """Side of a patch [pixels]."""
+        return 2 * self.reach + 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        verdicts = self.convolutions(functional.pad(x[:, None], (self.reach,) * 4))
+        return verdicts.sum((1, 2, 3)) / math.sqrt(x.shape[-2] * x.shape[-1])
+
+
+class PatchDiscriminator(nn.Module):
+    """D(x), a map of verdicts on overlapping patches: 4×4 convolutions of stride 2, leaky ReLU 0.2, one 4×4.
+
+    Isola, Zhu, Zhou, Efros, CVPR 2017 (pix2pix), without their normalisation, which would let one image of a
+    batch tell about another.
+
+    channels : of the convolutions, from 64 doubling in the paper
+    detail : size of what it is to see, in the unit of x, by which x is divided
+
+    x : (batch, ny, nx) -> (batch, my, mx)
+    """
+
+    def __init__(self, channels: Sequence[int] = (64, 128, 256), detail: float = 1.0):
+        super().__init__()
+        self.detail = detail
+        layers: list[nn.Module] = []
+        inside = 1
+        for outside in channels:
+            layers += [nn.Conv2d(inside, outside, 4, 2, padding=2), nn.LeakyReLU(0.2)]
+            inside = outside
+        self.convolutions = nn.Sequential(*layers, nn.Conv2d(inside, 1, 4, padding=2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.convolutions(x[:, None] / self.detail)[:, 0]

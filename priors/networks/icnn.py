@@ -51,5 +51,6 @@ class InputConvexNetwork(nn.Module):
     def _activation(self, h: Tensor) -> Tensor:
         if self.smooth == 0:
             return functional.leaky_relu(h, 0.2)
-        # beyond 40 linear to the last digit; logaddexp has no second derivative there
-        return 0.2 * h + 0.8 * self.smooth * functional.softplus(h / self.smooth, threshold=40.0)
+        # softplus itself turns linear beyond its threshold and would jump there; the second derivative of
+        # logaddexp, which a gradient penalty asks for, is NaN far from 0
+        return 0.2 * h - 0.8 * self.smooth * functional.logsigmoid(-h / self.smooth)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .dropout import Dropout
+
 Norm = Literal["none", "group", "instance", "batch"]
 
 
@@ -27,6 +29,7 @@ class UNet(nn.Module):
     channels : width of every scale, finest first; their number is the depth
     skips : channels joined across at every scale but the coarsest, 0 for none; None for all of the scale
     norm : "none", "group", "instance" or "batch"; only "batch" makes an image depend on others while training
+    dropout : part of the channels left out inside `dropping`, after every scale but the finest; 0 for none
     residual : add the input to the result (out_channels = in_channels); starts as the identity
 
     x : (batch, in_channels, ny, nx) -> (batch, out_channels, ny, nx)
@@ -40,6 +43,7 @@ class UNet(nn.Module):
         skips: Sequence[int] | None = None,
         norm: Norm = "none",
         residual: bool = False,
+        dropout: float = 0.0,
     ):
         super().__init__()
         channels = tuple(channels)
@@ -53,6 +57,7 @@ class UNet(nn.Module):
                 f"UNet residual: needs out_channels = in_channels, got {out_channels} and {in_channels}"
             )
         self.residual, self.multiple = residual, 2 ** (len(channels) - 1)
+        self.dropout = Dropout(dropout)
         self.first = _double(in_channels, channels[0], norm)
         self.down = nn.ModuleList(
             _double(fine, coarse, norm, stride=2) for fine, coarse in pairwise(channels)
@@ -76,12 +81,13 @@ class UNet(nn.Module):
         h = functional.pad(x, (0, -nx % self.multiple, 0, -ny % self.multiple), mode="replicate")
         scales = [self.first(h)]
         for down in self.down:
-            scales.append(down(scales[-1]))
+            scales.append(self.dropout(down(scales[-1])))
         h = scales.pop()
         for up, joint, k in reversed(list(zip(self.up, self.joints, self.skips, strict=True))):
             h = functional.interpolate(h, scale_factor=2, mode="bilinear", align_corners=False)
             fine = scales.pop()
             h = up(torch.cat([h, joint(fine)], 1) if k else h)
+            h = self.dropout(h) if scales else h
         h = self.last(h)[..., :ny, :nx]
         return x + h if self.residual else h
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,24 +26,57 @@ if TYPE_CHECKING:
     show_default=True,
     help="Folder of the weights and their card.",
 )
+@click.option("--steps", type=click.IntRange(min=1), help="Of the optimiser; short for --set steps=N.")
 @click.option(
     "--minutes", type=click.FloatRange(min=0, min_open=True), help="Stop after so long; else after its steps."
 )
 @click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting of the method's configuration, value as in JSON; may be repeated.",
+)
+@click.option(
+    "--seeds", metavar="0,1,2", help="Train from each of these; failed ones are told, and summed up."
+)
+@click.option(
+    "--half/--full", default=True, show_default=True, help="Store weights in float16 or in float32."
+)
+@click.option(
     "--resume/--fresh", default=True, show_default=True, help="Go on from the checkpoint in --out, if any."
 )
-def train(method: str, problem: str, out: Path, minutes: float | None, resume: bool) -> None:
-    """Train METHOD and write OUT/METHOD-PROBLEM.safetensors with its JSON card.
+@click.option("--tensorboard", type=click.Path(path_type=Path), help="Folder of its events (extra `train`).")
+@click.option(
+    "--fabric",
+    "devices",
+    is_flag=True,
+    help="On the GPU, or all that torchrun or SLURM gives, by Lightning Fabric (extra `train`).",
+)
+def train(
+    method: str,
+    problem: str,
+    out: Path,
+    steps: int | None,
+    minutes: float | None,
+    settings: tuple[str, ...],
+    seeds: str | None,
+    half: bool,
+    resume: bool,
+    tensorboard: Path | None,
+    devices: bool,
+) -> None:
+    """Train METHOD and write OUT/METHOD-PROBLEM.safetensors with its JSON card and its .curve.csv.
 
-    An interrupted training goes on from its checkpoint; `recon compare --weights OUT` uses the result.
+    An interrupted training goes on from its checkpoint; `recon compare --weights OUT` uses the result. On
+    several GPUs: torchrun --nproc-per-node 4 --no-python recon train METHOD --problem P --fabric
     """
-    from tqdm import tqdm
-
     from ..base import METHODS
     from ..comparison.discovery import unknown
     from ..comparison.files import check_writable
     from ..comparison.task import problem as load_task
-    from ..training import train_method
+    from ..train_fabric import Ranks, launched
+    from ..train_method import configured, train_method, train_seeds
 
     with usage():
         if method not in METHODS:
@@ -52,19 +86,92 @@ def train(method: str, problem: str, out: Path, minutes: float | None, resume: b
             raise ValueError(f"{method} has nothing to learn")
         if task.data is None:
             raise ValueError(f"problem {task.name} has no training data (its Task has no `data`)")
+        changes = _settings(settings, steps)
+        numbers = _numbers(seeds)
         check_writable(out)
+        data = task.data("paired")
+        configured(method, data, changes)
+    fabric = launched() if devices else None
+    first = Ranks(fabric).first
     stem = out / f"{method}-{task.name}"
-    checkpoint = out / f"{stem.name}.checkpoint.safetensors"
-    if not resume:
-        checkpoint.unlink(missing_ok=True)
-    with tqdm(desc=stem.name, unit="step", disable=None) as bar:
+    if not resume and first:
+        for old in out.glob(f"{stem.name}*.checkpoint.safetensors"):
+            old.unlink()
+    Ranks(fabric).wait()
+    bar = _Bar(stem.name)
+    options = {
+        "half": half,
+        "callback": bar,
+        "fabric": fabric,
+        "log": tensorboard,
+        "called": problem,
+        **changes,
+    }
+    try:
+        if numbers is None:
+            train_method(method, data, stem, minutes, **options)
+        else:
+            summary = train_seeds(method, data, stem, numbers, minutes, say=say, **options)
+    finally:
+        bar.close()
+    if not first:
+        return
+    if numbers is None:
+        say(f"trained {stem.name}")
+        click.echo(f"weights: {stem}.safetensors")
+        return
+    for key, mean in summary["mean"].items():
+        spread = summary["spread"][key]
+        click.echo(f"{key}: {mean:.4g}" + ("" if spread is None else f" ± {spread:.2g}"))
+    click.echo(f"summary: {stem}.seeds.json")
+    failed = len(summary["failures"])
+    if failed:
+        raise click.ClickException(f"{failed} of {len(numbers)} seeds failed; the summary says why")
 
-        def show(progress: Progress) -> None:
-            bar.total = progress.steps
-            bar.update(progress.step - bar.n)
-            if progress.losses:
-                bar.set_postfix_str(f"loss {progress.losses[-1]:.4g}", refresh=False)
 
-        train_method(method, task.data("paired"), stem, minutes, callback=show)
-    say(f"trained {stem.name}")
-    click.echo(f"weights: {stem}.safetensors")
+class _Bar:
+    """A bar of steps, made anew for every training."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.bar: Any = None
+
+    def __call__(self, progress: Progress) -> None:
+        from tqdm import tqdm
+
+        if self.bar is None or progress.step < self.bar.n:
+            self.close()
+            self.bar = tqdm(desc=self.name, unit="step", disable=None, total=progress.steps)
+        self.bar.update(progress.step - self.bar.n)
+        self.bar.set_postfix_str(f"loss {progress.losses[-1]:.4g}", refresh=False)
+
+    def close(self) -> None:
+        """End the bar, if there is one."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+def _settings(given: tuple[str, ...], steps: int | None) -> dict[str, Any]:
+    """Settings from KEY=VALUE: JSON where it is JSON, else text; lists become tuples."""
+    settings: dict[str, Any] = {} if steps is None else {"steps": steps}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or not key.isidentifier():
+            raise ValueError(f"--set {text}: expected KEY=VALUE, as in --set hidden=32")
+        if key in settings:
+            raise ValueError(f"--set {text}: {key} is set twice")
+        try:
+            parsed = json.loads(value)
+        except json.JSONDecodeError:
+            parsed = value
+        settings[key] = tuple(parsed) if isinstance(parsed, list) else parsed
+    return settings
+
+
+def _numbers(seeds: str | None) -> list[int] | None:
+    if seeds is None:
+        return None
+    words = [word.strip() for word in seeds.split(",")]
+    if not all(word.isascii() and word.isdigit() for word in words) or len(set(words)) < len(words):
+        raise ValueError(f"--seeds {seeds}: expected different whole numbers, as in 0,1,2")
+    return [int(word) for word in words]

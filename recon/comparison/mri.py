@@ -90,7 +90,7 @@ def mri_task(
     )
 
     def training(kind: str) -> Any:
-        return scanner.unpaired() if kind == "unpaired" else scanner
+        return scanner.of_kind(kind)
 
     return Task(
         name=name + source.suffix,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .dicom_write import Derived as Derived
     from .dicom_write import anonymise as anonymise
     from .dicom_write import write_dicom as write_dicom
+    from .dival import DivalPairs as DivalPairs
     from .dival import dival_problem as dival_problem
     from .ellipses import Ellipse as Ellipse
     from .ellipses import Ellipses as Ellipses
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .fan_files import read_2detect as read_2detect
     from .fan_files import read_htc as read_htc
     from .fastmri import read_fastmri as read_fastmri
+    from .heads import HeadPairs as HeadPairs
     from .heads import random_head as random_head
     from .ismrmrd_files import read_ismrmrd as read_ismrmrd
     from .kspace import KSpace as KSpace
@@ -39,6 +41,12 @@ if TYPE_CHECKING:
     from .kspace_files import write_kspace as write_kspace
     from .kspace_problem import centre_crop as centre_crop
     from .kspace_problem import mri_problem as mri_problem
+    from .lodopab import LoDoPaBPairs as LoDoPaBPairs
+    from .lodopab import lodopab_attenuation as lodopab_attenuation
+    from .lodopab import lodopab_geometry as lodopab_geometry
+    from .lodopab import lodopab_images as lodopab_images
+    from .lodopab import lodopab_noise as lodopab_noise
+    from .lodopab import lodopab_problem as lodopab_problem
     from .low_contrast import low_contrast_phantom as low_contrast_phantom
     from .low_contrast import lumpy_background as lumpy_background
     from .low_contrast import power_law_background as power_law_background
@@ -72,6 +80,7 @@ if TYPE_CHECKING:
     from .scans import Scan as Scan
     from .scans import noise_level as noise_level
     from .scans import open_scans as open_scans
+    from .sets import Measurements as Measurements
     from .sets import PairedData as PairedData
     from .sets import SimulatedPairs as SimulatedPairs
     from .sets import UnpairedData as UnpairedData
@@ -91,14 +100,18 @@ _EXPORTS = {
     "CTProjections": "projections",
     "Derived": "dicom_write",
     "DicomImage": "dicom",
+    "DivalPairs": "dival",
     "Ellipse": "ellipses",
     "Ellipses": "ellipses",
     "Ellipsoid": "ellipsoids",
     "Ellipsoids": "ellipsoids",
     "GradientEcho": "mr_contrast",
+    "HeadPairs": "heads",
     "InversionRecovery": "mr_contrast",
     "KSpace": "kspace",
+    "LoDoPaBPairs": "lodopab",
     "MRScans": "mr_scans",
+    "Measurements": "sets",
     "Motion": "motion",
     "PairedData": "sets",
     "Scan": "scans",
@@ -121,6 +134,11 @@ _EXPORTS = {
     "example_mr": "mr_examples",
     "from_bart": "cfl",
     "load_projections": "projection_files",
+    "lodopab_attenuation": "lodopab",
+    "lodopab_geometry": "lodopab",
+    "lodopab_images": "lodopab",
+    "lodopab_noise": "lodopab",
+    "lodopab_problem": "lodopab",
     "low_contrast_phantom": "low_contrast",
     "lumpy_background": "low_contrast",
     "moved_image": "motion",

@@ -6,6 +6,8 @@ Baguer, Leuschner & Schmidt, Inverse Problems 36 (2020) 094004; data set and see
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from operators import Gaussian, ParallelBeam, XRay
 
 from ..problem import Problem
 from .random_ellipses import dival_ellipses
+from .sets import Pair, SimulatedPairs
 
 DIVAL_NOISE_SEEDS = {"train": 1, "validation": 2, "test": 3}
 DIVAL_FINE = 400  # pixels a side of the simulation
@@ -54,14 +57,62 @@ def dival_problem(
         raise ValueError(f"dival_problem index: expected a number or a range of step 1, got {index!r}")
     images = dival_ellipses(part, start=index.start, stop=index.stop)
     truth = torch.stack(list(images)).to(dtype)
-    fine = upsampled(truth.double(), DIVAL_FINE).to(dtype)
-    clean = XRay(dival_geometry(DIVAL_FINE), backend)(fine)
-    sigma = 0.025 * clean.abs().double().mean((1, 2))
     draws = np.random.RandomState(DIVAL_NOISE_SEEDS[part])
-    draws.normal(size=(index.start, *clean.shape[1:]))
-    white = torch.from_numpy(draws.normal(size=tuple(clean.shape))).to(dtype)
-    y = clean + sigma.to(dtype)[:, None, None] * white
+    draws.normal(size=(index.start, *dival_geometry().sinogram_shape))
+    white = draws.normal(size=(len(truth), *dival_geometry().sinogram_shape))
+    y, sigma = _measured(truth, XRay(dival_geometry(DIVAL_FINE), backend), white)
     return Problem(XRay(dival_geometry(), backend), y, Gaussian(sigma=sigma)), truth
+
+
+def _measured(truth: Tensor, fine: XRay, white: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Data of images (n, 128, 128), simulated by `fine`, with noise made of `white`; and its σ (n,)."""
+    clean = fine(upsampled(truth.double(), DIVAL_FINE).to(truth.dtype))
+    sigma = 0.025 * clean.abs().double().mean((1, 2))
+    return clean + sigma.to(truth)[:, None, None] * torch.from_numpy(white).to(truth), sigma
+
+
+class DivalPairs(SimulatedPairs):
+    """Pairs (y, x) to learn `dival_problem` from: the published images, or ever new ones of their law.
+
+    train_size : learn from the first `train_size` of the 32 000 published training images, with their noise;
+        None for images that never repeat, every one with a seed of its own for image and noise
+    validation_size, test_size : of the published parts, the first so many
+    """
+
+    def __init__(self, train_size: int | None = None, validation_size: int = 16, test_size: int = 100):
+        self.geometry, self.train_size = dival_geometry(), train_size
+        self.validation_size, self.test_size = validation_size, test_size
+        self.name = "ellipses-dival" if train_size is None else f"ellipses-dival-{train_size}"
+
+    @cached_property
+    def fine(self) -> XRay:
+        return XRay(dival_geometry(DIVAL_FINE))
+
+    @cached_property
+    def validation(self) -> Pair:
+        return self._published("validation", self.validation_size)
+
+    @cached_property
+    def test(self) -> Pair:
+        return self._published("test", self.test_size)
+
+    @cached_property
+    def train(self) -> Pair:
+        return self._published("train", self.train_size or 64)
+
+    @torch.no_grad()
+    def pairs(self, seeds: Sequence[int]) -> Pair:
+        """(problem, truth) of new images, one numpy RandomState an image."""
+        truth = torch.stack([next(dival_ellipses("train", seed=seed, stop=1)) for seed in seeds])
+        shape = self.geometry.sinogram_shape
+        # the image has drawn from RandomState(seed); its noise must not repeat those numbers
+        white = np.stack([np.random.default_rng([seed, 1]).normal(size=shape) for seed in seeds])
+        y, sigma = _measured(truth, self.fine, white)
+        return Problem(self.A, y, Gaussian(sigma=sigma)), truth
+
+    def _published(self, part: str, count: int) -> Pair:
+        problem, truth = dival_problem(range(count), part)
+        return Problem(self.A, problem.y, problem.noise), truth
 
 
 def upsampled(image: Tensor, size: int) -> Tensor:

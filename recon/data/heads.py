@@ -7,10 +7,18 @@ Piecewise constant; the slow variation of the brain is a few wide ellipses of ±
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+import torch
 
+from operators import NoiseModel
+from operators.geometry import PlanarGeometry
+
+from ..problem import Problem
 from .ellipses import Ellipse, Ellipses
+from .sets import Pair, SimulatedPairs
+from .simulation import simulate_ellipses
 
 MU_WATER = 0.0206  # [1/mm] at 60 keV
 
@@ -35,6 +43,43 @@ def random_head(seed: int, mu_water: float = MU_WATER) -> Ellipses:
     if head.random.random() < 0.5:
         head.petrous_bones()
     return head.placed()
+
+
+class HeadPairs(SimulatedPairs):
+    """Pairs (y, x) of random heads, from exact line integrals: every seed is a head and its noise.
+
+    geometry, noise : of the scanner
+    mu_water : attenuation of water [1/mm]
+    oversampling : rays per detector bin
+    validation_size, test_size, train_size : as in `SimulatedPairs`
+    """
+
+    def __init__(
+        self,
+        geometry: PlanarGeometry,
+        noise: NoiseModel,
+        mu_water: float = MU_WATER,
+        oversampling: int = 4,
+        validation_size: int = 8,
+        test_size: int = 16,
+        train_size: int | None = None,
+        name: str = "heads",
+    ):
+        self.geometry, self.noise, self.mu_water, self.oversampling = geometry, noise, mu_water, oversampling
+        self.validation_size, self.test_size, self.train_size = validation_size, test_size, train_size
+        self.name = name
+
+    @torch.no_grad()
+    def pairs(self, seeds: Sequence[int]) -> Pair:
+        """(problem, truth) of the heads of these seeds."""
+        found = [
+            simulate_ellipses(
+                random_head(seed, self.mu_water), self.geometry, self.noise, seed, self.oversampling
+            )
+            for seed in seeds
+        ]
+        truth = torch.stack([x for _, x in found])
+        return Problem(self.A, torch.stack([p.y for p, _ in found]), found[0][0].noise), truth
 
 
 class _Head:

@@ -19,7 +19,7 @@ import operators
 from operators import NoiseModel, XRay
 from operators.geometry import Geometry
 
-from ..checkpoints import _replace, read_tensors, write_tensors
+from ..checkpoints import read_tensors, write_bytes, write_tensors
 from ..problem import Problem
 
 FORMAT = 1
@@ -53,7 +53,7 @@ def save_projections(problem: Problem, path: str | Path, about: Mapping[str, Any
         arrays = {k: v.detach().cpu().numpy() for k, v in tensors.items()}
         content = io.BytesIO()
         np.savez_compressed(content, allow_pickle=False, json=np.array(json.dumps(header)), **arrays)
-        _replace(path, content.getvalue())
+        write_bytes(path, content.getvalue())
     elif path.suffix == ".safetensors":
         write_tensors(path, tensors, header)
     else:

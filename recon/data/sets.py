@@ -1,4 +1,4 @@
-"""What a learned method learns from: pairs, or images and data that do not belong together."""
+"""What a learned method learns from: pairs, images and data that do not belong together, or data alone."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ class PairedData:
     train, validation    (problem, truth), batched: problem.y (n, *A.out_shape), truth (n, *A.in_shape)
     batches(size, generator)   endless (problem, truth) of `size` different training images, at random
     unpaired()                 the same images for a method that must not see pairs
+    measurements()             the same data for a method that must not see images
+    of_kind(kind)              one of the three, by a method's `data_kind`
 
     What comes out of `batches` is decided by the generator alone: with its state restored, the rest is the
     same.
@@ -63,6 +65,18 @@ class PairedData:
 
     def unpaired(self) -> UnpairedData:
         return UnpairedData(self)
+
+    def measurements(self) -> Measurements:
+        return Measurements(self)
+
+    def of_kind(self, kind: str | None) -> PairedData | UnpairedData:
+        """What a method of this `data_kind` learns from."""
+        match kind:
+            case "unpaired":
+                return self.unpaired()
+            case "measurements":
+                return self.measurements()
+        return self
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {self.A!r})"
@@ -174,6 +188,48 @@ class UnpairedData:
 
     def __repr__(self) -> str:
         return f"UnpairedData({self.pairs!r})"
+
+
+class Measurements(UnpairedData):
+    """Problems alone, for a method that learns without truth.
+
+    batches(size, generator)   endless (problem, images) of `size` training problems; the images are NaN in
+                               the place of the truths, so that whoever looks at them cannot go on
+    train, validation          likewise
+    """
+
+    @classmethod
+    def of(
+        cls, train: Problem, validation: Problem | None = None, name: str = "measurements"
+    ) -> Measurements:
+        """Data that have no truth; what is validated on may be what is learned from.
+
+        train, validation : batched, y (n, *A.out_shape), from one scanner
+        """
+
+        def unknown(problem: Problem) -> Pair:
+            return problem, problem.linear.new_full((len(problem.y), *problem.A.in_shape), torch.nan)
+
+        return cls(PairedData(unknown(train), unknown(validation or train), name))
+
+    @property
+    def train(self) -> Pair:
+        return _hidden(*self.pairs.train)
+
+    @property
+    def validation(self) -> Pair:
+        return _hidden(*self.pairs.validation)
+
+    def batches(self, size: int, generator: torch.Generator) -> Iterator[Pair]:
+        for pair in self.pairs.batches(size, generator):
+            yield _hidden(*pair)
+
+    def __repr__(self) -> str:
+        return f"Measurements({self.pairs!r})"
+
+
+def _hidden(problem: Problem, truth: Tensor) -> Pair:
+    return problem, torch.full_like(truth, torch.nan)
 
 
 def selected(problem: Problem, index: Tensor) -> Problem:

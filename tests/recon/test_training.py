@@ -162,7 +162,7 @@ def test_killed_and_resumed_gives_the_weights_of_an_unbroken_run(tmp_path, optim
     assert seen == [5, 6, 7, 8]
     assert torch.equal(weights(resumed), weights(unbroken))
     assert resumed.record["validation"] == unbroken.record["validation"]
-    assert [f.name for f in tmp_path.iterdir()] == ["run.safetensors"]
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["run.curve.csv", "run.safetensors"]
 
 
 def test_checkpoint_of_another_configuration_is_refused(tmp_path):
@@ -237,7 +237,7 @@ def test_nan_loss_is_said():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"steps": 0}, {"learning_rate": -1.0}, {"beta1": 1.0}, {"optimizer": "sgd"}, {"batch_size": 2.5}],
+    [{"steps": 0}, {"learning_rate": -1.0}, {"beta1": 1.0}, {"optimizer": "lion"}, {"batch_size": 2.5}],
 )
 def test_wrong_configurations_are_refused(changes):
     with pytest.raises(ValueError, match=next(iter(changes))):
@@ -258,7 +258,8 @@ def test_train_method_saves_and_cleans_up(tmp_path):
         "learned-primal-dual", squares_data(), out, iterations=1, hidden=4, steps=3, reuse=1, half=False
     )
     card = json.loads((tmp_path / "mine.json").read_text())
-    assert sorted(f.name for f in tmp_path.iterdir()) == ["mine.json", "mine.safetensors"]
+    names = sorted(f.name for f in tmp_path.iterdir())
+    assert names == ["mine.curve.csv", "mine.json", "mine.safetensors"]
     assert card["training"]["data"] == "squares" and card["training"]["steps"] == 3
     assert card["scores"].keys() == {"psnr_db_range_truth", "ssim_range_truth"}
     problem, _ = squares_data().validation

@@ -9,7 +9,9 @@ from operators import Gaussian, NonUniformSense, ParallelBeam, Sense, XRay, radi
 from recon import (
     METHODS,
     DeepEquilibrium,
+    DualDomain,
     ISTANet,
+    ISTAUNet,
     ItNet,
     LearnedGradient,
     LearnedPDHG,
@@ -31,6 +33,8 @@ METHOD = [
     VarNet,
     ItNet,
     DeepEquilibrium,
+    DualDomain,
+    ISTAUNet,
 ]
 N = 16
 

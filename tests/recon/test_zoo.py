@@ -52,3 +52,31 @@ def test_unknown_problems_are_refused():
         with pytest.raises(ValueError, match="pretrained"):
             LearnedPrimalDual.pretrained(problem)
     assert torch.is_tensor(next(LearnedPrimalDual.pretrained("ellipses-small").parameters()))
+
+
+def test_missing_half_and_tampered_weights_are_told(tmp_path):
+    import shutil
+
+    for suffix in (".json", ".safetensors"):
+        shutil.copy(ZOO / f"fbp-unet-ellipses-small{suffix}", tmp_path)
+    file = tmp_path / "fbp-unet-ellipses-small.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-7] ^= 1  # one bit of one weight
+    file.write_bytes(bytes(content))
+    with pytest.raises(ValueError, match="not those of their card"):
+        METHODS["fbp-unet"].load(file)
+    file.write_bytes(bytes(content[: len(content) // 2]))
+    with pytest.raises(ValueError, match="not those of their card"):
+        METHODS["fbp-unet"].load(file)
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match=r"there is no .*ellipses-small\.safetensors"):
+        METHODS["fbp-unet"].load(tmp_path / "fbp-unet-ellipses-small")
+    with pytest.raises(FileNotFoundError, match=r"there is no .*nothing\.safetensors"):
+        METHODS["fbp-unet"].load(tmp_path / "nothing")
+
+
+def test_what_there_is_instead_is_listed():
+    with pytest.raises(ValueError, match=r"no such weights are shipped; there are 'ellipses-small'"):
+        LearnedPrimalDual.pretrained("nothing")
+    with pytest.raises(ValueError, match="there are none for it"):
+        METHODS["learned-pdhg"].pretrained("nothing")

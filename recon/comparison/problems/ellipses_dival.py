@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
-from ...data import dival_problem
+from ...data import DivalPairs, dival_problem
 from ...data.dival import dival_geometry
 from ...problem import Problem
 from ..task import Pair, Task, Window
@@ -23,6 +24,11 @@ def pairs(split: str) -> Iterator[Pair]:
             yield Problem(shared, problem.y[k], problem.noise.select(k)), truth
 
 
+def data(kind: str) -> Any:
+    """Training data, ever new images: pairs, problems and images apart, or problems alone."""
+    return DivalPairs().of_kind(kind)
+
+
 def task() -> Task:
     """The problem `ellipses-dival`."""
     _, truth = dival_problem(0, "test")
@@ -39,7 +45,8 @@ def task() -> Task:
             "images": {"generator": "dival ellipses", "first mean": f"{float(truth.mean()):.5f}"},
             "counts": COUNT,
         },
-        methods=("fbp", "cgls", "sirt", "total-variation"),
+        data=data,
+        methods=("fbp", "cgls", "sirt", "total-variation", "fbp-unet", "learned-primal-dual"),
         notes={
             "source": "Baguer, Leuschner, Schmidt, Inverse Problems 36 (2020) 094004",
             "published": "benchmarks/ellipses_dival.py repeats the published rows with their own settings",

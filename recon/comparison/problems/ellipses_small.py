@@ -22,9 +22,8 @@ def pairs(split: str) -> Iterator[Pair]:
 
 
 def data(kind: str) -> Any:
-    """Training data: pairs, or problems and images apart."""
-    training = ellipses_small()
-    return training.unpaired() if kind == "unpaired" else training
+    """Training data: pairs, problems and images apart, or problems alone."""
+    return ellipses_small().of_kind(kind)
 
 
 def task() -> Task:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from operators import FanBeam, LowDose, XRay, to_hu
 
-from ...data import example_head, random_head, simulate
+from ...data import HeadPairs, example_head, random_head, simulate
 from ...data.simulation import simulate_ellipses
 from ...metrics import body_mask
 from ...problem import Problem
@@ -47,6 +48,11 @@ def pairs(split: str) -> Iterator[Pair]:
         yield Problem(A, seen.y, seen.noise), truth
 
 
+def data(kind: str) -> Any:
+    """Training data, random heads: pairs, problems and images apart, or problems alone."""
+    return HeadPairs(GEOMETRY, NOISE, MU_WATER, name="head-lowdose").of_kind(kind)
+
+
 def task() -> Task:
     """The problem `head-lowdose`."""
     head = np.rint(to_hu(example_head(MU_WATER), MU_WATER).numpy()).astype(np.int16)
@@ -71,6 +77,7 @@ def task() -> Task:
             },
             "validation": {"random heads, seeds": HEADS, "generator": _generator()},
         },
+        data=data,
         methods=("fbp", "cgls", "sirt", "total-variation", "pwls-total-variation"),
         notes={
             "test": f"one real slice (512², reconstructed at 256²) in {DRAWS} draws of noise",

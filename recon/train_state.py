@@ -1,0 +1,198 @@
+"""What a step of training changes and a checkpoint holds: weights, their average, the optimiser."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from .checkpoints import read_tensors, write_tensors
+from .train_config import TrainingConfig, differences, optimiser
+from .train_fabric import Ranks
+from .train_log import Progress
+
+Terms = Mapping[str, Tensor]
+
+
+class DivergedError(ValueError):
+    """The loss or its gradient is NaN or inf."""
+
+
+class State:
+    """Weights of a network, their running average, and the optimiser."""
+
+    def __init__(self, network: nn.Module, config: TrainingConfig, ranks: Ranks):
+        self.network, self.config, self.ranks = network, config, ranks
+        self.named = dict(network.named_parameters())
+        self.optimizer = optimiser(config, self.named.values())
+        self.averaged = {k: p.detach().clone() for k, p in self.named.items()} if config.average else {}
+
+    def step(self, parts: Sequence[Callable[[], Terms]], share: float, rate: float) -> dict[str, float]:
+        """One step of the optimiser down the mean of `parts`, the losses of batches; returns its terms.
+
+        share : of these batches in those of all ranks
+        DivergedError where a term or the gradient is NaN or inf; the weights are then as before the step
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        weight, values = share / len(parts), dict[str, Tensor]()
+        for part in parts:
+            with self.precision():
+                terms = part()
+            (weight * cast(Tensor, sum(terms.values()))).backward()
+            for name, term in terms.items():
+                part_of = weight * term.detach().double()
+                values[name] = values[name] + part_of if name in values else part_of
+        found = self.ranks.sum(values)
+        for name, value in found.items():
+            if not math.isfinite(value):
+                raise DivergedError(f"{_named(name)} is NaN or inf ({value})")
+        weights = [p for p in self.named.values() if p.grad is not None]
+        self.ranks.sum_gradients(weights)
+        if self.config.clip:
+            length = nn.utils.clip_grad_norm_(weights, self.config.clip)
+        else:
+            length = nn.utils.get_total_norm([cast(Tensor, p.grad) for p in weights])
+        if not bool(torch.isfinite(length)):
+            raise DivergedError(f"the gradient of {self._culprit(parts)} is NaN or inf")
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        for k, average in self.averaged.items():
+            average.lerp_(self.named[k].detach(), 1 - (self.config.average or 0.0))
+        return found
+
+    def precision(self) -> Any:
+        """The context in which networks compute in the configuration's precision."""
+        if self.config.precision == "float32":
+            return nullcontext()
+        device = next(iter(self.named.values())).device.type
+        return torch.autocast(device, torch.bfloat16)
+
+    def _culprit(self, parts: Sequence[Callable[[], Terms]]) -> str:
+        """The term whose gradient is not finite, computed once more; of several ranks, this one's."""
+        weights = list(self.named.values())
+        for part in parts:
+            with self.precision():
+                terms = part()
+            for name, term in terms.items():
+                gradients = torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True)
+                if any(g is not None and not bool(torch.isfinite(g).all()) for g in gradients):
+                    return _named(name)
+        return "the loss"
+
+    def evaluate(self, score: Callable[[], float]) -> float:
+        """Score of the (averaged) weights, in evaluation mode; training goes on as if it had not happened."""
+        current = {k: p.detach().clone() for k, p in self.named.items()}
+        self._assign(self.averaged)
+        self.network.eval()
+        with torch.no_grad():
+            value = score()
+        self.network.train()
+        self._assign(current)
+        return value
+
+    def finish(self) -> None:
+        """Keep the averaged weights, if there are any, and turn training off."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self._assign(self.averaged)
+        self.network.eval().requires_grad_(False)
+
+    def finite(self) -> bool:
+        """Whether everything the network holds is: a bad batch spoils running statistics, too."""
+        held = (v for v in self.network.state_dict().values() if v.is_floating_point() or v.is_complex())
+        return all(bool(torch.isfinite(v).all()) for v in held)
+
+    def save(self, path: Path, progress: Progress) -> None:
+        """Write everything that the next step depends on."""
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.averaged.items()}
+        for k, p in self.named.items():
+            held = self.optimizer.state[p].items() if p in self.optimizer.state else ()
+            tensors |= {f"optimizer.{key}.{k}": v for key, v in held if isinstance(v, Tensor)}
+        for name, values in {"losses": progress.losses, **_prefixed(progress.terms)}.items():
+            tensors[name] = torch.tensor(values, dtype=torch.float64)
+        header = {
+            "config": asdict(self.config),
+            "step": progress.step,
+            "seconds": progress.seconds,
+            "scores": progress.scores,
+            "curve": progress.curve,
+        }
+        write_tensors(path, tensors, header)
+
+    def restore(self, path: Path) -> Progress:
+        """Everything as it was at the last `save`; ValueError if the file is not of this training."""
+        tensors, header = read_tensors(path)
+        told = differences(self.config, header.get("config"))
+        if told:
+            raise ValueError(
+                f"{path}: checkpoint of another configuration ({'; '.join(told[:5])}); "
+                "remove it or give another path"
+            )
+        try:
+            self.network.load_state_dict(_part(tensors, "network."))
+            for k in self.averaged:
+                self.averaged[k].copy_(tensors[f"average.{k}"])
+            for key in {k.split(".")[1] for k in tensors if k.startswith("optimizer.")}:
+                for k, value in _part(tensors, f"optimizer.{key}.").items():
+                    self.optimizer.state[self.named[k]][key] = _beside(self.named[k], key, value)
+        except (RuntimeError, KeyError) as error:
+            raise ValueError(f"{path}: checkpoint of another network ({error})") from None
+        try:
+            return _progress(tensors, header, self.config.steps)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{path}: not a whole checkpoint of a training ({error!r})") from None
+
+    @torch.no_grad()
+    def _assign(self, values: dict[str, Tensor]) -> None:
+        for k, value in values.items():
+            self.named[k].copy_(value)
+
+
+def named_terms(value: Tensor | Terms) -> Terms:
+    """The parts of a loss by name; a loss that is one number is the part ""."""
+    if isinstance(value, Tensor):
+        return {"": value}
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError(f"train loss: expected a number or numbers by name, got {value!r}")
+    return value
+
+
+def _named(name: str) -> str:
+    return f"the loss term {name!r}" if name else "the loss"
+
+
+def _beside(weight: Tensor, key: str, value: Tensor) -> Tensor:
+    """A part of the optimiser's state where it belongs: steps on the CPU, the rest by the weight."""
+    if key == "step":
+        return value
+    if value.shape != weight.shape:
+        raise KeyError(f"optimiser state {key} of shape {tuple(value.shape)} for {tuple(weight.shape)}")
+    return value.to(weight.device)
+
+
+def _progress(tensors: Mapping[str, Tensor], header: Mapping[str, Any], steps: int) -> Progress:
+    step, seconds = header["step"], float(header["seconds"])
+    losses, curve = tensors["losses"].tolist(), header.get("curve", [])
+    if isinstance(step, bool) or not isinstance(step, int) or step != len(losses) or not seconds >= 0:
+        raise ValueError(f"step {step!r} with {len(losses)} losses after {seconds} s")
+    scores = [(int(s), float(value)) for s, value in header["scores"]]
+    # checkpoints from before there was a curve have scores alone
+    rows = [{str(k): v for k, v in row.items()} for row in curve]
+    rows = rows or [{"step": s, "score": value} for s, value in scores]
+    terms = {k: v.tolist() for k, v in _part(dict(tensors), "losses.").items()}
+    return Progress(step, steps, seconds, losses, scores, terms, rows)
+
+
+def _prefixed(terms: Mapping[str, list[float]]) -> dict[str, list[float]]:
+    return {f"losses.{k}": v for k, v in terms.items()}
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
