@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from .sets import Box as Box
     from .sets import NonNegative as NonNegative
     from .sets import Zero as Zero
+    from .tdv import TotalDeepVariation as TotalDeepVariation
+    from .tuned import Tuned as Tuned
     from .tv import TV as TV
     from .tv import HuberTV as HuberTV
     from .wavelet import WaveletL1 as WaveletL1
@@ -90,6 +92,8 @@ _EXPORTS = {
     "Shifted": "prior_image",
     "SquaredL2": "norms",
     "TV": "tv",
+    "TotalDeepVariation": "tdv",
+    "Tuned": "tuned",
     "VariationalDenoiser": "denoiser",
     "WaveletL1": "wavelet",
     "WeaklyConvexRidge": "ridge",

@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from .solvers import lbfgs as lbfgs
     from .solvers import levenberg_marquardt as levenberg_marquardt
     from .solvers import lsqr as lsqr
+    from .solvers import minres as minres
     from .solvers import mlem as mlem
     from .solvers import nmapg as nmapg
     from .solvers import nonlinear_gradient as nonlinear_gradient
@@ -107,6 +108,7 @@ if TYPE_CHECKING:
     from .variational import TotalVariation as TotalVariation
     from .variational import VariationalReconstruction as VariationalReconstruction
     from .variational import WaveletReconstruction as WaveletReconstruction
+    from .variational.learned_prior import LearnedPriorReconstruction as LearnedPriorReconstruction
 
 _EXPORTS = {
     "AUTOMAP": "baselines.automap",
@@ -145,6 +147,7 @@ _EXPORTS = {
     "LearnedGradient": "unrolled.gradient",
     "LearnedPDHG": "unrolled.pdhg",
     "LearnedPrimalDual": "unrolled.primal_dual",
+    "LearnedPriorReconstruction": "variational.learned_prior",
     "LocalAdversarialRegularisation": "adversarial_variants",
     "LocallyLowRankReconstruction": "variational",
     "MCDropout": "uncertainty",
@@ -193,6 +196,7 @@ _EXPORTS = {
     "levenberg_marquardt": "solvers",
     "lsqr": "solvers",
     "mae_hu": "metrics",
+    "minres": "solvers",
     "mlem": "solvers",
     "nmapg": "solvers",
     "nonlinear_gradient": "solvers",

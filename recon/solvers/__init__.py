@@ -15,6 +15,7 @@ from .iterate import run as run
 from .iterate import trace as trace
 from .lbfgs import lbfgs as lbfgs
 from .lsqr import lsqr as lsqr
+from .minres import minres as minres
 from .nmapg import nmapg as nmapg
 from .nonlinear import Misfit as Misfit
 from .nonlinear import gauss_newton as gauss_newton
