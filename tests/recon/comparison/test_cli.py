@@ -114,7 +114,12 @@ def test_train_then_compare_with_these_weights(tmp_path):
 def test_what_cannot_be_trained_is_told(tmp_path):
     done = call("train", "fbp", "--problem", "ellipses-small", "--out", tmp_path)
     assert done.exit_code == 2 and "nothing to learn" in done.output
-    done = call("train", "fbp-unet", "--problem", "head-lowdose", "--out", tmp_path)
+    file = tmp_path / "untrained.py"
+    file.write_text(
+        "from dataclasses import replace\n\nfrom recon.comparison.task import problem\n\n\n"
+        'def task():\n    return replace(problem("ellipses-small"), name="untrained", data=None)\n'
+    )
+    done = call("train", "fbp-unet", "--problem", file, "--out", tmp_path)
     assert done.exit_code == 2 and "no training data" in done.output
 
 
