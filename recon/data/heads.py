@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
 
-from operators import NoiseModel
+from operators import Gaussian, NoiseModel
 from operators.geometry import PlanarGeometry
 
 from ..problem import Problem
@@ -78,8 +79,11 @@ class HeadPairs(SimulatedPairs):
             )
             for seed in seeds
         ]
-        truth = torch.stack([x for _, x in found])
-        return Problem(self.A, torch.stack([p.y for p, _ in found]), found[0][0].noise), truth
+        truth, law = torch.stack([x for _, x in found]), found[0][0].noise
+        if isinstance(law, Gaussian) and cast(Gaussian, self.noise).relative is not None:
+            # σ follows the data, so every head has its own
+            law = Gaussian(sigma=[float(cast(Gaussian, p.noise).sigma or 0) for p, _ in found])
+        return Problem(self.A, torch.stack([p.y for p, _ in found]), law), truth
 
 
 class _Head:
