@@ -323,6 +323,7 @@ def test_bad_input():
         (lambda: DeepEnsemble([fbp, fbp]), "the same method twice"),
         (lambda: MCDropout(fbp), None),
         (lambda: MCDropout(fbp).predict(problem), "has no dropout"),
+        (lambda: MCDropout(FBPUNet(dropout=0.2)).predict(problem), "FBPUNet: not trained"),
         (lambda: MCDropout(fbp, 1), "samples"),
         (lambda: FBPUNet(dropout=1.0), "dropout"),
         (lambda: HeteroscedasticUNet(first_spread=0.0), "least_spread"),
