@@ -84,7 +84,7 @@ def test_repetitions_are_series(tmp_path, scan):
     ]
 
 
-@pytest.mark.parametrize("method", ["fbp", "sinogram-denoised-fbp", "sirt", "mlem", "deep-image-prior"])
+@pytest.mark.parametrize("method", ["fbp", "sinogram-denoised-fbp", "sirt", "mlem"])
 def test_methods_of_other_data_say_so(tmp_path, scan, method):
     """A failure of every slice, told in a line, never a traceback."""
     source = write_kspace(scan, tmp_path / "scan.npz")

@@ -119,7 +119,10 @@ def test_killed_processes_and_processes_together(tmp_path):
 @pytest.mark.parametrize(
     ("number", "error"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)]
 )
-def test_asked_to_stop_it_writes_a_checkpoint_first(tmp_path, number, error):
+def test_asked_to_stop_it_writes_a_checkpoint_first(tmp_path, request, number, error):
+    # a job in the background of a script begins with SIGINT ignored
+    began = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, began))
     path, before = tmp_path / "run.safetensors", signal.getsignal(number)
 
     def ask(progress):
