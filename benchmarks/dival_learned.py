@@ -6,8 +6,9 @@
     python benchmarks/dival_learned.py --quick         # seconds: a few steps, nothing written
 
 Baguer, Leuschner & Schmidt, Inverse Problems 36 (2020) 094004: the first 100 test images, range max − min of
-each truth. Training with N images takes the first N published ones; without N every image is new. `--minutes`
-bounds one call; the next goes on where it stopped. Weights of the zoo are scored beside, by their cards.
+each truth. Training with N images takes the first N published ones; without N every image is new. A call that
+is broken off (Ctrl-C, SIGTERM) is gone on with by the next; one that has come to its end, by steps or by
+`--minutes`, is done, and called again begins anew. Weights of the zoo are scored beside, by their cards.
 """
 
 import argparse
@@ -142,7 +143,9 @@ def main() -> None:
     )
     parser.add_argument("--train", choices=sorted({name for name, _ in PUBLISHED}))
     parser.add_argument("--images", type=int, help="of the published training images; all are new without it")
-    parser.add_argument("--minutes", type=float, help="of this and all earlier calls, after which to stop")
+    parser.add_argument(
+        "--minutes", type=float, help="of this and all broken-off calls, after which training ends"
+    )
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
     parser.add_argument("--work", type=Path, default=HERE / "work" / "dival", help="folder of weights")
     parser.add_argument("--report", action="store_true")

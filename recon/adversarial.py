@@ -19,7 +19,7 @@ from priors.networks.critic import Critic
 from priors.networks.seeds import seeded
 
 from .base import Reconstructor
-from .data.sets import PairedData, UnpairedData
+from .data.sets import Measurements, PairedData, UnpairedData
 from .fidelity import PWLS, count
 from .learned import Learned, TrainedFor, squared
 from .problem import Problem
@@ -165,7 +165,7 @@ class CriticRegularisation(Learned):
         The record, and so the card, gets λ, how the critic ranks naive reconstructions and total variation
         images of the validation data, and a warning where it tells nothing.
         """
-        if isinstance(data, UnpairedData):
+        if isinstance(data, UnpairedData) and not isinstance(data, Measurements):
             _check_images(type(self).__name__, data)
         super().fit(data, minutes=minutes, checkpoint=checkpoint, callback=callback)
         if self.config.weight is None:

@@ -234,7 +234,8 @@ def described(data: PairedData | UnpairedData) -> dict[str, Any]:
         return {"training": len(held[1]) if held else "not counted", **told}
     if pairs.train_size is None:
         return {"training": "a new one every time", "seeds": f"from {TRAIN}", **told}
-    return {"training": pairs.train_size, "seeds": f"{TRAIN} to {TRAIN + pairs.train_size - 1}", **told}
+    seeds = getattr(pairs, "seeds", f"{TRAIN} to {TRAIN + pairs.train_size - 1}")
+    return {"training": pairs.train_size, "seeds": seeds, **told}
 
 
 def _scanner(problem: Problem, images: Tensor) -> TrainedFor:

@@ -83,6 +83,7 @@ class DivalPairs(SimulatedPairs):
         self.geometry, self.train_size = dival_geometry(), train_size
         self.validation_size, self.test_size = validation_size, test_size
         self.name = "ellipses-dival" if train_size is None else f"ellipses-dival-{train_size}"
+        self.seeds = "of the first published images"
 
     @cached_property
     def fine(self) -> XRay:

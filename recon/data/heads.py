@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
 
-from operators import NoiseModel
+from operators import Gaussian, NoiseModel
 from operators.geometry import PlanarGeometry
 
 from ..problem import Problem
@@ -28,7 +29,8 @@ def random_head(seed: int, mu_water: float = MU_WATER) -> Ellipses:
 
         μ = μ_water (1 + HU/1000)
 
-    Scalp −20…30 HU, compact bone 900…1500, diploë 400…800, brain 28…38, liquor 5…12, air −1000; two to five
+    Scalp −20…30 HU, compact bone 900…1500, diploë 400…800, grey matter 30…36, white matter 4…8 less, both slowly
+    varied by a few HU, liquor 5…12, air −1000; two to five
     lesions of ±4…20 HU and 2…6 mm. About 150 × 190 mm, turned by up to 10° and shifted by up to 4 mm.
 
     seed : one head a seed
@@ -78,8 +80,11 @@ class HeadPairs(SimulatedPairs):
             )
             for seed in seeds
         ]
-        truth = torch.stack([x for _, x in found])
-        return Problem(self.A, torch.stack([p.y for p, _ in found]), found[0][0].noise), truth
+        truth, law = torch.stack([x for _, x in found]), found[0][0].noise
+        if isinstance(law, Gaussian) and cast(Gaussian, self.noise).relative is not None:
+            # σ follows the data, so every head has its own
+            law = Gaussian(sigma=[float(cast(Gaussian, p.noise).sigma or 0) for p, _ in found])
+        return Problem(self.A, torch.stack([p.y for p, _ in found]), law), truth
 
 
 class _Head:

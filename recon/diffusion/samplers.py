@@ -50,8 +50,9 @@ class DPS(PosteriorSampler):
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             clean = target.denoise(x, now)
-            r = target.residual(target.bound(clean)) / target.root.amax()
-            total = norm(r, len(target.problem.A.out_shape)).sum()
+            root, m = target.root.expand(target.problem.y.shape), len(target.problem.A.out_shape)
+            largest = root.flatten(root.ndim - m).amax(-1)  # of each image
+            total = norm(target.residual(target.bound(clean)) / spread(largest, m), m).sum()
             slope = torch.autograd.grad(total, x)[0]
         slope = torch.where(slope.isfinite(), slope, 0)  # a residual of exactly 0 has no slope
         pull = self.zeta * 1000 / self.steps * half * (1 + (now / half).square()) / target.norm

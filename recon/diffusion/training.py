@@ -22,7 +22,7 @@ class DiffusionConfig(DenoisingConfig):
     """Karras et al. 2022: ln σ normal, every σ given the same say, EMA of the weights.
 
     centre, width    mean and standard deviation of ln(σ/size); theirs ln σ ~ N(−1.2, 1.2²) at a size of 0.5
-    lowest, highest  σ [size of the data range] is kept between them
+    lowest, highest  σ is kept between them, in parts of the width of the data range
     """
 
     learning_rate: float = 1e-3
@@ -70,7 +70,7 @@ def train_diffusion(
 
     def levels(z: Tensor, x: Tensor) -> Tensor:
         sigma = (chosen.centre + chosen.width * z).exp() * size
-        return sigma.clamp(chosen.lowest, chosen.highest).to(x.real.dtype)
+        return sigma.clamp(chosen.lowest * prior.width, chosen.highest * prior.width).to(x.real.dtype)
 
     def loss(_: Any, x: Tensor, generator: torch.Generator) -> Tensor:
         z = torch.randn(len(x), generator=generator, dtype=torch.float64)

@@ -15,7 +15,7 @@ from ..problem import Problem
 from ..training import within
 from ..unrolled.base import at_least, one_of
 from .base import SelfSupervised, SelfSupervisedConfig
-from .sure import stein
+from .sure import exact, stein
 
 Group = Literal["rotations", "quarter-turns"]
 
@@ -46,6 +46,8 @@ class EquivariantImagingConfig(SelfSupervisedConfig):
         at_least("EquivariantImaging step", self.step, 1e-6)
         within("EquivariantImaging transforms", self.transforms, 1, 1000)
         one_of("EquivariantImaging group", self.group, ("rotations", "quarter-turns"))
+        if self.robust:
+            exact("EquivariantImaging robust", self.precision)
 
 
 class EquivariantImaging(SelfSupervised):

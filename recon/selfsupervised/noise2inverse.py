@@ -80,7 +80,8 @@ class Noise2Inverse(SelfSupervised):
         """Images of size 1 from the parts seen of pair j."""
         seen, _ = self._chosen(j)
         if isinstance(self.method, FBPUNet):
-            x = self._mean_fbp(A, y, seen, self.method.config.filter)
+            c = self.method.config
+            x = self._mean_fbp(A, y, seen, c.filter, c.frequency_scaling)
             return self.method.network(x[:, None])[:, 0]
         part = parts(A, self.config.splits)[j]
         if self.config.strategy == "1:X":
@@ -115,8 +116,10 @@ class Noise2Inverse(SelfSupervised):
         every = parts(A, self.config.splits)
         return [every[k] for k in which]
 
-    def _mean_fbp(self, A: LinearOperator, y: Tensor, which: list[int], filter: str) -> Tensor:
-        images = [fbp(p.A, y[:, p.views], filter=filter) for p in self._some(A, which)]
+    def _mean_fbp(
+        self, A: LinearOperator, y: Tensor, which: list[int], filter: str, scaling: float = 1.0
+    ) -> Tensor:
+        images = [fbp(p.A, y[:, p.views], filter, scaling) for p in self._some(A, which)]
         return torch.stack(images).mean(0)
 
     @classmethod

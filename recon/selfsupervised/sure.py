@@ -19,7 +19,10 @@ from .base import SelfSupervised, SelfSupervisedConfig
 
 @dataclass(frozen=True)
 class SURETrainingConfig(SelfSupervisedConfig):
-    """step : of the divergence's difference quotient, in standard deviations of the noise"""
+    """The precision is float32: bfloat16 rounds away the difference that the divergence is made of.
+
+    step : of the divergence's difference quotient, in standard deviations of the noise
+    """
 
     step: float = 0.01
     batch_size: int = 4
@@ -27,6 +30,7 @@ class SURETrainingConfig(SelfSupervisedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least("SURETraining step", self.step, 1e-6)
+        exact("SURETraining", self.precision)
 
 
 class SURETraining(SelfSupervised):
@@ -60,6 +64,15 @@ class SURETraining(SelfSupervised):
             cls(settings={"base": 4, "depth": 2}, **few),
             cls(method="learned-gradient", settings={"iterations": 2, "hidden": 4}, **few),
         ]
+
+
+def exact(name: str, precision: str) -> None:
+    """Raise ValueError where networks do not tell f(y + τ b) from f(y)."""
+    if precision != "float32":
+        raise ValueError(
+            f"{name} precision: expected 'float32', got {precision!r}: its rounding is larger than the "
+            "difference that the estimate of Stein is made of"
+        )
 
 
 def stein(

@@ -50,6 +50,11 @@ def calibration_curve(prediction: Prediction, truth: Tensor, groups: int = 10) -
     """
     if groups < 1:
         raise ValueError(f"calibration_curve groups: expected at least 1, got {groups}")
+    if prediction.mean.shape != truth.shape:
+        raise ValueError(
+            f"calibration_curve truth: expected {tuple(prediction.mean.shape)} as the prediction, got "
+            f"{tuple(truth.shape)}"
+        )
     said = prediction.spread.flatten().double()
     off = (prediction.mean - truth).abs().flatten().double()
     if said.numel() < groups:

@@ -91,6 +91,8 @@ class MCDropout(Probabilistic):
 
     @torch.no_grad()
     def predict(self, problem: Problem) -> Prediction:
+        if isinstance(self.method, Learned):
+            self.method.scanner(problem)  # before training there are no layers
         if not layers(self.method):
             raise ValueError(
                 f"MCDropout method: {type(self.method).__name__} has no dropout; train it with dropout=0.2, "

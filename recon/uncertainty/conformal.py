@@ -70,6 +70,9 @@ class Conformal(Probabilistic):
                 raise ValueError(
                     f"Conformal.calibrate pairs: truth {tuple(truth.shape)} for images {tuple(p.mean.shape)}"
                 )
+        shapes = {tuple(truth.shape[truth.ndim - n :]) for _, truth, n in found}
+        if len(shapes) > 1:
+            raise ValueError(f"Conformal.calibrate pairs: expected images of one shape, got {sorted(shapes)}")
         spreads = torch.cat([p.spread.flatten() for p, _, _ in found])
         self.least = self.floor * float(spreads.double().mean())
         if not bool((spreads + self.least > 0).all()):

@@ -89,6 +89,7 @@ class DualDomain(Unrolled):
     def rounds(self, A: LinearOperator, y: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         """(u, B u, x) of every round."""
         E = Domain(A, self.config.filter, self.config.cg_iterations, self.config.damping)
+        y = E.plain(y)
         first = E.inverse(y)
 
         def once(data_net: nn.Module, image_net: nn.Module, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -135,6 +136,8 @@ class Domain:
             S = self.inner
             self.encode = Sense(torch.ones_like(S.mask), S.maps, S.in_shape, S.ndim)
             self.sampled = S.sampled
+            weight = S._over_coils(S.mask)
+            self.weight = torch.where(self.sampled, weight, 1)
             self.power = None if S.maps is None else squared(S.maps).sum(0)
 
     def full(self, x: Tensor) -> Tensor:
@@ -144,6 +147,10 @@ class Domain:
     def measured(self, u: Tensor, y: Tensor) -> Tensor:
         """u with what was measured of k-space put back; other data as they are, for these are noisy rays."""
         return torch.where(self.sampled, y, u) if isinstance(self.inner, Sense) else u
+
+    def plain(self, y: Tensor) -> Tensor:
+        """y without the weights that a mask other than 0 and 1 gives its samples."""
+        return y / self.weight.to(y.real.dtype) if isinstance(self.inner, Sense) else y
 
     def inverse(self, u: Tensor) -> Tensor:
         """B u."""

@@ -228,6 +228,17 @@ def test_alone_as_in_a_batch_and_however_many(method):
     assert not torch.allclose(kind(PRIOR, 8, seed=1).sample(problem, 1), together[:1])
 
 
+@pytest.mark.parametrize("likelihood", ["weighted", "unweighted"])
+@pytest.mark.parametrize("method", SAMPLERS, ids=lambda m: m.name)
+def test_alone_as_in_a_batch_where_noise_differs(method, likelihood):
+    A = scan().A
+    noise = Gaussian(sigma=[0.05, 1.0])
+    problem = Problem(A, noise(A(drawn(5, 2)), seed=[0, 1]), noise)
+    own = type(method)(PRIOR, 8, likelihood=likelihood)
+    alone = own.sample(Problem(A, problem.y[1], noise.select(1)), 2)
+    torch.testing.assert_close(own.sample(problem, 2)[:, 1], alone, rtol=1e-6, atol=1e-9)
+
+
 @pytest.mark.parametrize("kind", [DPS, DDS, DiffPIR, MomentMatching])
 def test_another_unit_and_the_price(kind):
     """A scale that is given or found takes the images' unit away; D is called as often as is said."""
@@ -314,6 +325,15 @@ def test_training(tmp_path):
     train_diffusion(resumed, squares, options, checkpoint=path)
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_the_unit_of_the_images_changes_nothing_in_training():
+    for bounds in ({}, {"lowest": 0.3, "highest": 0.4}):
+        config, found = quick(steps=3, **bounds), []
+        for unit in (1.0, 1000.0):
+            prior = small(data_range=(0.0, unit))
+            found.append(train_diffusion(prior, lambda seeds, c=unit: c * squares(seeds), config).losses)
+        assert found[1] == pytest.approx(found[0], rel=1e-4)  # float32
 
 
 def test_a_trained_prior_as_sampler_and_as_denoiser():

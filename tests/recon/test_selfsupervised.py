@@ -209,6 +209,14 @@ def test_an_identity_gives_the_mean_reconstruction_of_all_parts():
         torch.testing.assert_close(method(problem), torch.stack(each).mean(0), rtol=1e-10, atol=1e-14)
 
 
+def test_settings_of_the_network_are_those_of_its_parts():
+    settings = {"base": 4, "depth": 2, "frequency_scaling": 0.4}
+    method, data = fitted(Noise2Inverse, steps=1, learning_rate=1e-30, settings=settings)
+    y = data.validation[0].y
+    each = [fbp(geometry().subset(range(j, VIEWS, 2)), y[:, j::2], "hann", 0.4) for j in range(2)]
+    torch.testing.assert_close(method(data.validation[0]), torch.stack(each).mean(0), rtol=1e-10, atol=1e-14)
+
+
 def test_the_papers_values():
     c = Noise2Inverse().config
     assert (c.splits, c.strategy, c.domain, c.learning_rate) == (4, "X:1", "image", 1e-3)
@@ -331,6 +339,8 @@ def test_wrong_settings_are_said():
         (Noise2Inverse, {"splits": 1}, "splits"),
         (SURETraining, {"step": 0.0}, "step"),
         (SURETraining, {"settings": 3}, "settings"),
+        (SURETraining, {"precision": "bfloat16"}, "SURETraining precision"),
+        (EquivariantImaging, {"precision": "bfloat16", "robust": True}, "robust precision"),
         (EquivariantImaging, {"group": "flips"}, "group"),
         (EquivariantImaging, {"weight": -1.0}, "weight"),
     ):

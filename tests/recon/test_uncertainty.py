@@ -310,6 +310,11 @@ def test_spread_against_error():
     assert half.mismatch == pytest.approx(0.5, abs=0.05)
 
 
+def flat(n):
+    y = torch.zeros(n, 2, 2, dtype=torch.float64)
+    return Problem(Identity((2, 2)), y, Gaussian(sigma=1.0)), y
+
+
 def test_bad_input():
     problem, truth = scans(2)
     fbp = FBP()
@@ -318,6 +323,7 @@ def test_bad_input():
         (lambda: DeepEnsemble([fbp, fbp]), "the same method twice"),
         (lambda: MCDropout(fbp), None),
         (lambda: MCDropout(fbp).predict(problem), "has no dropout"),
+        (lambda: MCDropout(FBPUNet(dropout=0.2)).predict(problem), "FBPUNet: not trained"),
         (lambda: MCDropout(fbp, 1), "samples"),
         (lambda: FBPUNet(dropout=1.0), "dropout"),
         (lambda: HeteroscedasticUNet(first_spread=0.0), "least_spread"),
@@ -333,6 +339,8 @@ def test_bad_input():
         (lambda: Conformal(fbp).calibrate([(problem, truth[:1])]), "truth"),
         (lambda: Prediction(truth, truth).interval(2.0), "level"),
         (lambda: calibration_curve(Prediction(truth, truth), truth, 0), "groups"),
+        (lambda: calibration_curve(Prediction(truth[0], truth[0]), truth), "calibration_curve truth"),
+        (lambda: Conformal(Silent()).calibrate([told(9, 0, SPREAD), flat(9)]), "of one shape"),
     ):
         if text is None:
             make()

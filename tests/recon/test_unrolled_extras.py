@@ -272,6 +272,15 @@ def test_untrained_it_is_the_inverse(rounds):
     torch.testing.assert_close(method(problem), truth, rtol=0, atol=1e-9)
 
 
+def test_a_mask_that_weighs_samples_is_undone():
+    side = torch.linspace(0.5, 2, N, dtype=torch.float64)
+    method, problem, truth = untrained(Sense(side, maps(), shape=(N, N)), rounds=2)
+    torch.testing.assert_close(method(problem), truth, rtol=0, atol=1e-9)
+    y, scale = method.inside(problem)
+    for u, _, _ in method.rounds(problem.A, y):
+        torch.testing.assert_close(u * scale, Sense(torch.ones(N, N), maps())(truth), rtol=0, atol=1e-9)
+
+
 def test_without_a_direct_inverse_it_is_the_damped_pseudo_inverse():
     A = NonUniformSense(radial(8, N).flatten(0, 1).double(), maps())
     method, problem, _ = untrained(A, cg_iterations=500, damping=0.05)
