@@ -76,7 +76,7 @@ def test_missing_half_and_tampered_weights_are_told(tmp_path):
 
 
 def test_what_there_is_instead_is_listed():
-    with pytest.raises(ValueError, match=r"no such weights are shipped; there are 'ellipses-dival', 'ellipses-small'"):
+    with pytest.raises(ValueError, match="shipped; there are 'ellipses-dival', 'ellipses-small'"):
         LearnedPrimalDual.pretrained("nothing")
     with pytest.raises(ValueError, match="there are none for it"):
         METHODS["learned-pdhg"].pretrained("nothing")
