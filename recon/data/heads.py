@@ -29,9 +29,9 @@ def random_head(seed: int, mu_water: float = MU_WATER) -> Ellipses:
 
         μ = μ_water (1 + HU/1000)
 
-    Scalp −20…30 HU, compact bone 900…1500, diploë 400…800, grey matter 30…36, white matter 4…8 less, both slowly
-    varied by a few HU, liquor 5…12, air −1000; two to five
-    lesions of ±4…20 HU and 2…6 mm. About 150 × 190 mm, turned by up to 10° and shifted by up to 4 mm.
+    Scalp −20…30 HU, compact bone 900…1500, diploë 400…800, grey matter 30…36, white matter 4…8 less, both
+    slowly varied by a few HU, liquor 5…12, air −1000; two to five lesions of ±4…20 HU and 2…6 mm. About
+    150 × 190 mm, turned by up to 10° and shifted by up to 4 mm.
 
     seed : one head a seed
     mu_water : attenuation of water [1/mm]
