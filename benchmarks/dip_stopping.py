@@ -173,7 +173,8 @@ def main() -> None:
         head = (
             f"{count} test image(s) of ellipses-small, seed = number of the image, {iterations} iterations."
         )
-        made = "Made by `python benchmarks/dip_stopping.py`. The oracle sees the truth, the rules do not."
+        command = f"python benchmarks/dip_stopping.py --images {count} --iterations {iterations}"
+        made = f"Made by `{command}`. The oracle sees the truth, the rules do not."
         (RESULTS / "dip_stopping.md").write_text("\n".join([head, made, "", *lines]) + "\n")
         with (RESULTS / "dip_stopping.csv").open("w", newline="") as file:
             writer = csv.DictWriter(

@@ -15,6 +15,7 @@ taken for it. Mean PSNR and SSIM are of the n images that are there; the publish
 """
 
 import argparse
+import hashlib
 import json
 import os
 import tempfile
@@ -43,8 +44,16 @@ def settings_of(method: DeepImagePrior) -> dict[str, Any]:
     s = method.settings
     return {
         "iterations": s.iterations, "learning_rate": s.learning_rate, "seed": s.seed,
-        "channels": list(method.channels or ()), "weight": method.weight,
+        "channels": list(method.channels or ()), "weight": method.weight, "start": weights_of(method.start),
     }  # fmt: skip
+
+
+def weights_of(start: Any) -> str | None:
+    """Sixteen hexadecimal digits that tell one training of the initial reconstruction from another."""
+    if start is None:
+        return None
+    tensors = (v.detach().cpu().contiguous().numpy().tobytes() for v in start.state_dict().values())
+    return hashlib.sha256(b"".join(tensors)).hexdigest()[:16]
 
 
 def one(method: DeepImagePrior, index: int, device: str) -> dict[str, Any]:

@@ -78,27 +78,37 @@ images = {
 for name, image in images.items():
     print(f"{name:24} {score(image):.2f} dB")
 
-# %% A discriminator that learns during the reconstruction: 20 planning images, a low-dose scan of another
+# %% [markdown]
+# ## A discriminator that learns during the reconstruction
+# Twenty planning images, and low-dose scans of three others. Its settings were chosen on one more object,
+# 7 with noise 0, where it gained some hundredths of a decibel. On objects it was not tuned on there is no
+# gain over the same total variation alone; what follows shows how it is used and does not speak for it.
+
+# %%
 planning = torch.nn.functional.avg_pool2d(objects(range(100, 120)), 2) * 0.05
 A, law = XRay(geometry), LowDose(i0=2e3)
-daily = torch.nn.functional.avg_pool2d(objects([7]), 2)[0] * 0.05
 options = {"tv_seed": 100.0, "iterations": 150, "subsets": 4, "beta1": 0.5, "seed_rate": 0.02, "batch": 8}
 options |= {"critic_channels": (16, 32), "critic_rate": 2e-3, "patch": 16, "critic_detail": 0.03}
 gains = []
-for seed in range(3):
-    scan = Problem(A, law(A(daily), seed=seed), law)
+for number in (8, 9, 10):
+    daily = torch.nn.functional.avg_pool2d(objects([number]), 2)[0] * 0.05
+    scan = Problem(A, law(A(daily), seed=number), law)
     without = JointReconstruction(**options)(scan)
     joint = JointReconstruction(planning, adversarial_seed=0.3, **options).solve(scan)
     results = [float(psnr(x, daily, data_range=0.05)) for x in (without, joint.x)]
     gains.append(results[1] - results[0])
-    print(f"noise {seed}: without {results[0]:.2f} dB, with {results[1]:.2f} dB")
+    print(f"object {number}: without {results[0]:.2f} dB, with {results[1]:.2f} dB")
     print(f"    gap of the discriminator at the end {joint.history[-1]['gap']:.2f}")
 print(f"the discriminator changes {sum(gains) / 3:+.2f} dB on average")
-images |= {"joint, without discriminator": without / 0.05, "joint, with": joint.x / 0.05}
 
-# %%
-images = {"truth": truth, **images}
-figure, axes = plt.subplots(2, 4, figsize=(13, 6.6), layout="constrained")
+# %% Above one object, below another: that of the last scan
+last = {
+    "truth of the scan": daily,
+    "joint, without discriminator": without,
+    "joint, with": joint.x,
+}
+images = {"truth": truth, **images, **{name: image / 0.05 for name, image in last.items()}}
+figure, axes = plt.subplots(3, 3, figsize=(10, 10), layout="constrained")
 for axis, (name, image) in zip(axes.flat, images.items(), strict=True):
     axis.imshow(image if image.ndim == 2 else image[0], cmap="gray", vmin=0, vmax=1)
     axis.set(title=name, xticks=[], yticks=[])

@@ -21,7 +21,7 @@ from priors.networks.seeds import seeded
 from .base import Reconstructor
 from .data.sets import Measurements, PairedData, UnpairedData
 from .fidelity import PWLS, count
-from .learned import Learned, TrainedFor
+from .learned import Learned, TrainedFor, squared
 from .problem import Problem
 from .solvers import Iterate, gradient_descent, nmapg, run
 from .training import Progress, TrainingConfig, within
@@ -332,10 +332,10 @@ def critic_loss(
     generator: torch.Generator,
 ) -> Tensor:
     """Mean Ψ(true) − mean Ψ(naive) + penalty · mean (‖∇Ψ(mix)‖ − 1)₊², a number; images (n, ny, nx)."""
-    mixture = torch.rand(len(true), 1, 1, generator=generator, dtype=true.dtype).to(true.device)
+    mixture = torch.rand(len(true), 1, 1, generator=generator, dtype=true.real.dtype).to(true.device)
     mix = (mixture * true + (1 - mixture) * naive).detach().requires_grad_()
     slope = torch.autograd.grad(critic(mix).sum(), mix, create_graph=True)[0]
-    steepness = slope.flatten(1).square().sum(1).sqrt()
+    steepness = squared(slope).flatten(1).sum(1).sqrt()
     excess = (steepness - 1).clamp(min=0)
     return critic(true).mean() - critic(naive).mean() + penalty * excess.square().mean()
 

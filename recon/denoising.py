@@ -112,7 +112,7 @@ class ConvexConfig(DenoisingConfig):
 def noisy(x: Tensor, low: float, high: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """x + σn and σ, uniform per image; re and im of complex images have σ each."""
     sigma = low + (high - low) * torch.rand(len(x), generator=generator, dtype=torch.float64)
-    noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    noise = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
     unit = 2**0.5 if x.is_complex() else 1.0
     sigma = sigma.to(x.real)
     return x + unit * spread(sigma, x.ndim - 1) * noise, sigma
@@ -194,7 +194,7 @@ def train_projection(
     chosen, clean = config or DenoisingConfig(highest=0.5), _clean(images)
 
     def loss(_: Any, x: Tensor, generator: torch.Generator) -> Tensor:
-        level = torch.ones(len(x), dtype=x.real.dtype)
+        level = torch.ones(len(x), dtype=x.real.dtype, device=x.device)
         back = (projection(spoiled(x, chosen.highest, generator), level) - x).abs().square().mean()
         return back + 0.01 * (projection(x, level) - x).abs().square().mean()
 
@@ -212,7 +212,7 @@ def spoiled(x: Tensor, highest: float, generator: torch.Generator) -> Tensor:
     smooth = nn.functional.interpolate(coarse, (ny, nx), mode="bilinear", align_corners=True)
     level = highest * smooth[:, 0]
     unit = 2**0.5 if x.is_complex() else 1.0
-    y = x + unit * level * torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    y = x + (unit * level * torch.randn(x.shape, generator=generator, dtype=x.dtype)).to(x.device)
     for image in y:
         if float(torch.rand((), generator=generator)) < 0.3:
             side = max(1, min(ny, nx) // 4)

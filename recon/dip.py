@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from operators import LinearOperator
+from operators import LinearOperator, Mask
 from operators.emission import Emission
 from priors import Functional
 from priors.networks.channels import real_channels, to_planes
@@ -70,7 +70,8 @@ class DeepImagePrior(Reconstructor):
     prior : E, any functional of one image with its weight in it, as 0.3 * WaveletL1(…)
     stop : "held-out", "variance", "discrepancy", a rule of `recon.dip_stopping`, or None
     start : another method, whose image is z (of "data") and the first f_w(z): the network is fitted to it
-        until ‖x − x₀‖ ≤ start_tolerance ‖x₀‖, at most start_iterations, before it meets the data
+        until ‖x − x₀‖ ≤ start_tolerance ‖x₀‖, at most start_iterations, before it meets the data. It sees
+        all data, so that those which "held-out" keeps from the fit have had their say there
     restarts, combine : fits from other seeds, and of them the image of lowest objective, or their "mean"
     schedule, clip, amsgrad, jitter, smooth, backtrack : see `recon.dip_fit.Settings`
     bounds : (low, high) of x through a sigmoid, or None
@@ -176,13 +177,14 @@ class DeepImagePrior(Reconstructor):
 
     def _one(self, index: int, problem: Problem) -> Tensor:
         """One image, (*A.in_shape)."""
-        with torch.no_grad():
-            rough = first_image(problem)
-            begin = rough if self.start is None else self.start(problem).detach()
         watch, d = None, self._likelihood(problem)
         if self.stop is not None:
             watch = self.stop.begin(problem, d)
-        objective = self._objective(problem, d, rough, None if watch is None else watch.keep)
+        keep = None if watch is None else watch.keep
+        with torch.no_grad():
+            rough = first_image(problem, keep)
+            begin = rough if self.start is None else self.start(problem).detach()
+        objective = self._objective(problem, d, rough, keep)
         found = []
         for k in range(self.restarts):
             if k and self.stop is not None:
@@ -249,11 +251,13 @@ class DeepImagePrior(Reconstructor):
         ]
 
 
-def first_image(problem: Problem) -> Tensor:
-    """Five steps of CGLS from zero."""
+def first_image(problem: Problem, keep: Tensor | None = None) -> Tensor:
+    """Five steps of CGLS from zero, on the data to `keep`, bool; None: all."""
     A: LinearOperator = problem.A
     y = problem.linear
     if isinstance(A, Emission):
         y = A.corrected(y)
         A = A.xray
+    if keep is not None:
+        A, y = Mask(keep, A.out_shape) @ A, keep * y
     return run(cgls(A, y, torch.zeros_like(A.adjoint(y))), 5)

@@ -77,7 +77,8 @@ class HeldOut(Stopping):
     Noise is independent from datum to datum, so that what is learned of the noise in the others does not
     help. In k-space a position is held out in all coils at once, and DC and its neighbours never are.
 
-    share     of the data that say anything, held out; they do not enter the result
+    share     of the data that say anything, held out; they enter the result by the choice of its iteration
+              alone, in `DeepImagePrior` without `start`
     patience  iterations without a lower minimum before the fit stops
     seed      of the choice
     """

@@ -37,7 +37,8 @@ class EducatedDeepImagePriorConfig(TrainingConfig):
         "likelihood": by `balance`
     objective, tv, balance, nonnegative : as in `DeepImagePrior`
     tune_iterations, tune_learning_rate, tune_schedule : of Adam on one image's data; 0: the network alone
-    stop : "held-out", "variance", "discrepancy" or None
+    stop : "held-out", "variance", "discrepancy" or None. What is held out is in the network's input, which is
+        made of all data as in training, so that this rule may stop late
     """
 
     steps: int = 100_000

@@ -196,9 +196,11 @@ class JointReconstruction(Reconstructor):
     def forward(self, problem: Problem) -> Tensor:
         if not problem.batch:
             return self.solve(problem).x
-        alone = [Problem(problem.A, y, problem.noise.select(i)) for i, y in enumerate(problem.y)]
-        images = [self(one) for one in alone]
-        return torch.stack(images) if images else problem.y.new_zeros(*problem.batch, *problem.A.in_shape)
+        A = problem.A
+        y = problem.y.reshape(-1, *A.out_shape)
+        images = [self.solve(Problem(A, y[i], problem.noise.select(i))).x for i in range(len(y))]
+        x = torch.stack(images) if images else y.new_zeros(0, *A.in_shape)
+        return x.reshape(*problem.batch, *A.in_shape)
 
     @torch.enable_grad()
     def solve(self, problem: Problem) -> JointResult:

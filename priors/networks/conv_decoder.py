@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 
@@ -52,6 +53,14 @@ class ConvDecoder(nn.Sequential):
         return super().forward(z)
 
 
-def each_alone(channels: int) -> nn.Module:
+class EachAlone(nn.GroupNorm):
     """Every channel of every image to mean 0 and variance 1, then scaled and shifted; 1 × 1 images too."""
-    return nn.GroupNorm(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # without the check of nn.functional, which refuses one image of 1 × 1
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
+def each_alone(channels: int) -> nn.Module:
+    """A normalisation of every channel of every image by itself."""
+    return EachAlone(channels, channels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,8 +96,11 @@ def train(
     first = Ranks(fabric).first
     stem = out / f"{method}-{task.name}"
     if not resume and first:
-        for old in out.glob(f"{stem.name}*.checkpoint.safetensors"):
-            old.unlink()
+        # of this training, and not of a problem whose name only begins so
+        ours = re.compile(rf"{re.escape(stem.name)}(-seed\d+)?\.checkpoint\.safetensors")
+        for old in out.glob("*.checkpoint.safetensors"):
+            if ours.fullmatch(old.name):
+                old.unlink()
     Ranks(fabric).wait()
     bar = _Bar(stem.name)
     options = {

@@ -94,7 +94,8 @@ class LearnedPriorReconstructionConfig(TrainingConfig):
     nonnegative : x ≥ 0, for real images
     iterations, tolerance : of nmAPG, in use and in training
     linear_iterations, linear_tolerance : of MINRES in training
-    warm_start : steps of training on one batch (`reuse`) begin at the last minimiser of that batch
+    warm_start : steps of training on one batch (`reuse`) begin at the last minimiser of that batch, which no
+        checkpoint holds: resumed between them, a training is the unbroken one up to `tolerance` only
     """
 
     prior: str = "crr"
@@ -158,7 +159,7 @@ class LearnedPriorReconstruction(Learned):
     holds the noise, so λ follows the dose. Bilevel training lowers ‖x* − truth‖² over E, λ and s through the
     minimiser x*; training on denoising needs images only, and of pairs a few, for λ and s. Neither sees a
     truth in use. Images have size 1 inside. How many minimisations did not converge, in training and in the
-    fit of λ and s, is in `record`; `solve` tells it of every image.
+    fit of λ and s, is in `record` (of a resumed training since then); `solve` tells it of every image.
     """
 
     data_kind = "paired"

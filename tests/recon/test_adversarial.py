@@ -83,6 +83,23 @@ def test_penalty_is_per_image_and_one_sided():
     torch.testing.assert_close(critic_loss(f, true, naive, 20.0, generator), expected)
 
 
+def test_critic_loss_of_complex_images_is_that_of_their_two_parts():
+    g = torch.Generator().manual_seed(0)
+    true, naive = torch.randn(2, 3, 6, 6, generator=g, dtype=torch.complex128)
+
+    def parts(x):
+        return torch.cat([x.real, x.imag], 2)
+
+    # real images on which the complex ones are laid side by side; its slopes lie on both sides of 1
+    def critic(v):
+        return (0.2 * v.square() + 0.1 * v).sum((-2, -1))
+
+    both = [critic_loss(f, x, y, 5.0, torch.Generator().manual_seed(1)) for f, x, y in (
+        (lambda z: critic(parts(z)), true, naive), (critic, parts(true), parts(naive)),
+    )]  # fmt: skip
+    torch.testing.assert_close(*both)
+
+
 def test_penalty_trains_the_critic():
     with seeded(0):
         prior = AdversarialRegulariser(Critic((8, 8), (4,), (2,), 4)).double()

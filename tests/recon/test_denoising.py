@@ -7,7 +7,15 @@ from priors import GradientStepDenoiser, NetworkDenoiser
 from priors.networks.dncnn import DnCNN
 from priors.networks.drunet import DRUNet
 from priors.networks.seeds import seeded
-from recon.denoising import CleanImages, DenoisingConfig, load_prior, noisy, save_prior, train_denoiser
+from recon.denoising import (
+    CleanImages,
+    DenoisingConfig,
+    load_prior,
+    noisy,
+    save_prior,
+    spoiled,
+    train_denoiser,
+)
 
 
 def squares(seeds):
@@ -67,6 +75,14 @@ def test_noise_has_the_level_it_is_said_to_have():
         # 4096 draws: 4 standard errors are 4/√8192 = 4.4 %
         torch.testing.assert_close(measured, sigma, rtol=0.045, atol=0)
         assert float(sigma.max() - sigma.min()) > 0.05 and float(sigma.min()) >= 0.1
+
+
+def test_noise_is_drawn_where_the_images_are():
+    """The meta device stands for one that is not the CPU's: adding tensors of two devices is an error."""
+    x = torch.empty(3, 8, 9, device="meta")
+    y, sigma = noisy(x, 0.1, 0.5, torch.Generator().manual_seed(0))
+    assert y.device == sigma.device == x.device
+    assert spoiled(x, 0.5, torch.Generator().manual_seed(0)).device == x.device
 
 
 def test_images_from_a_tensor_and_from_seeds():

@@ -23,7 +23,7 @@ def test_conv_decoder_computes_what_deepinv_computes_with_the_same_weights():
     torch.testing.assert_close(ours(z), theirs.train()(z), rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("size", [(16, 16), (9, 14), (1, 5)])
+@pytest.mark.parametrize("size", [(16, 16), (9, 14), (1, 5), (4, 3)])
 @pytest.mark.parametrize("padding", ["zeros", "reflect"])
 def test_hourglass_of_any_size_treats_images_alone(size, padding):
     network = Hourglass(2, 3, (4, 6, 5), (2, 0), padding).double()

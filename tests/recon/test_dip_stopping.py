@@ -96,9 +96,12 @@ def test_early_stopping_beats_a_long_run_on_noisy_data():
         assert errors[name] < 0.85 * errors["none"], errors
 
 
-def test_what_is_held_out_has_no_influence_on_the_fit():
+@pytest.mark.parametrize("z", ["noise", "data"])
+@pytest.mark.parametrize("weight", [0.0, None])
+def test_what_is_held_out_has_no_influence_on_the_fit(z, weight):
+    """Not through z, nor the scale of the image, nor the weight that is chosen by a rough image."""
     problem, _ = noisy_boxes(0.1)
-    settings = {"weight": 0.0, "iterations": 4, "channels": (4, 4), "z": "noise"}
+    settings = {"weight": weight, "iterations": 4, "channels": (4, 4), "z": z}
     d = LIKELIHOODS["weighted"](problem)
     held = held_out(problem, d, 0.2, seed=3)
     assert 0.15 < float(held.float().mean()) < 0.25
@@ -106,8 +109,7 @@ def test_what_is_held_out_has_no_influence_on_the_fit():
     runs = []
     for y in (problem.y, other):
         record = Recorded(HeldOut(0.2, seed=3))
-        # one size for both, for the scale of the image comes from all data
-        DeepImagePrior(**settings, bounds=(0.0, 1.0), stop=record)(Problem(problem.A, y, problem.noise))
+        DeepImagePrior(**settings, stop=record)(Problem(problem.A, y, problem.noise))
         runs.append(torch.stack(record.images))
     assert torch.equal(*runs)
 

@@ -157,6 +157,16 @@ def test_every_term_together_repeats_itself_and_images_are_alone(image):
     assert len(found.history) == 8 and all("gap" in values for values in found.history)
 
 
+def test_every_image_of_a_nested_batch_has_its_own_noise():
+    y = torch.stack([gaussian(seed=k).y for k in range(4)]).unflatten(0, (2, 2))
+    sigma = torch.tensor([[0.01, 0.1], [1.0, 10.0]], dtype=torch.float64)
+    method = JointReconstruction(tv_seed=1.0, iterations=5)
+    x = method(Problem(A, y, Gaussian(sigma=sigma)))
+    for at in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        alone = method(Problem(A, y[at], Gaussian(sigma=float(sigma[at]))))
+        assert torch.equal(x[at], alone)
+
+
 def test_network_alone_is_a_deep_image_prior():
     """data_seed = 0 and a fixed seed: x = dec(enc(start)), whose misfit falls."""
     problem = gaussian()

@@ -187,6 +187,19 @@ def test_fresh_forgets_the_checkpoint(tmp_path, problem):
     assert call(*arguments, "--fresh").exit_code == 0 and not stale.exists()
 
 
+def test_fresh_forgets_nothing_of_other_trainings(tmp_path, problem):
+    stem = "learned-primal-dual-boxes"
+    mine = [tmp_path / f"{stem}{end}.checkpoint.safetensors" for end in ("", "-seed0", "-seed12")]
+    others = [
+        tmp_path / f"{stem}{end}.checkpoint.safetensors" for end in ("-large", "2", "-seed", "-large-seed0")
+    ]
+    for path in (*mine, *others):
+        path.write_bytes(b"not a checkpoint")
+    arguments = ["learned-primal-dual", "--problem", problem, "--out", tmp_path, *settings()]
+    assert call(*arguments, "--fresh").exit_code == 0
+    assert not any(path.exists() for path in mine) and all(path.exists() for path in others)
+
+
 def test_seeds_that_cannot_be():
     for seeds in ([], [1, 1]):
         with pytest.raises(ValueError, match="seeds"):
