@@ -24,6 +24,7 @@ from recon.base import METHODS
 from recon.data import DivalPairs
 from recon.learned import Learned
 from recon.metrics import psnr, ssim
+from recon.train_log import read_curve
 from recon.train_method import train_method
 from recon.training import Progress
 from recon.zoo.recipes import recipe
@@ -57,9 +58,6 @@ def trained(work: Path, name: str, images: int | None, minutes: float | None, **
         if progress.step % EVERY == 0:
             last = f", {progress.scores[-1][1]:.2f} dB" if progress.scores else ""
             print(f"{out.name}: step {progress.step} of {progress.steps}, {progress.seconds:.0f} s{last}")
-        curve = {"steps": progress.steps, "seconds": progress.seconds, "psnr_db": progress.scores}
-        if progress.step % 100 == 0:
-            replace(out.with_suffix(".curve.json"), json.dumps(curve))
 
     settings = {**recipe("ellipses-dival", name), **changes}
     train_method(name, DivalPairs(images), out, minutes, callback=show, **settings)
@@ -103,9 +101,9 @@ def rows(folders: list[Path]) -> list[dict[str, Any]]:
                 "batch_size": method.config.batch_size,
                 "weights": sum(p.numel() for p in method.parameters()),
             }
-            curve = file.with_suffix(".curve.json")
+            curve = file.with_suffix(".curve.csv")
             if curve.exists():
-                row["curve"] = json.loads(curve.read_text())["psnr_db"]
+                row["curve"] = [(r["step"], r["score"]) for r in read_curve(curve) if "score" in r]
             found.append(row)
             print(f"{name}, {images or 'new'} images: {row['psnr_db']:.2f} dB, published {published}")
             break
