@@ -32,6 +32,10 @@ from recon.zoo.recipes import recipe
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 CHUNK, EVERY = 20, 20
+HEAD = (
+    "Mean ± standard deviation of the first 100 test images, range max − min of each truth; `min`: of training, "
+    "on one core. Made by `python benchmarks/dival_learned.py --report`.\n\n"
+)
 PUBLISHED: dict[tuple[str, int | None], tuple[float, float | None]] = {
     ("fbp-unet", None): (29.36, 0.8987),
     ("learned-gradient", None): (30.30, 0.9162),
@@ -161,7 +165,7 @@ def main() -> None:
     if options.report:
         found = rows([options.work, HERE.parent / "recon" / "zoo"])
         replace(RESULTS / "dival_learned.json", json.dumps(found, indent=1) + "\n")
-        replace(RESULTS / "dival_learned.md", "# DIVal's ellipses, learned\n\n" + table(found))
+        replace(RESULTS / "dival_learned.md", HEAD + table(found))
 
 
 if __name__ == "__main__":
