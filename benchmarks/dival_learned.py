@@ -33,8 +33,8 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 CHUNK, EVERY = 20, 20
 HEAD = (
-    "Mean ± standard deviation of the first 100 test images, range max − min of each truth; `min`: of training, "
-    "on one core. Made by `python benchmarks/dival_learned.py --report`.\n\n"
+    "Mean ± standard deviation of the first 100 test images, range max − min of each truth; `min`: of "
+    "training, on one core. Made by `python benchmarks/dival_learned.py --report`.\n\n"
 )
 PUBLISHED: dict[tuple[str, int | None], tuple[float, float | None]] = {
     ("fbp-unet", None): (29.36, 0.8987),
