@@ -8,9 +8,11 @@
 
 # %%
 import json
+import sys
 import tempfile
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import torch
 
 from operators import fbp
@@ -45,18 +47,28 @@ try:
 except KilledError:
     print("killed; there is", *sorted(f.name for f in folder.iterdir()))
 
-steps = []
+losses = {"resumed": {}, "unbroken": {}}
+
+
+def remember(name):
+    return lambda p: losses[name].update({p.step: p.losses[-1]})
+
+
 resumed = train_method(
-    "fbp-unet",
-    data,
-    folder / "broken",
-    callback=lambda p: steps.append(p.step),
-    half=False,
-    **recipe,
+    "fbp-unet", data, folder / "broken", callback=remember("resumed"), half=False, **recipe
 )
-unbroken = FBPUNet(**recipe).fit(data)
+unbroken = FBPUNet(**recipe).fit(data, callback=remember("unbroken"))
 same = all(torch.equal(a, b) for a, b in zip(resumed.parameters(), unbroken.parameters(), strict=True))
-print(f"went on with step {steps[0]}; the weights equal those of an unbroken training: {same}")
+first = min(losses["resumed"])
+print(f"went on with step {first}; the weights equal those of an unbroken training: {same}")
+
+figure, axes = plt.subplots(figsize=(6, 3.4), layout="constrained")
+axes.plot(losses["unbroken"].keys(), losses["unbroken"].values(), color="0.7", lw=5, label="unbroken")
+axes.plot(losses["resumed"].keys(), losses["resumed"].values(), "k.-", lw=1, label="resumed")
+axes.axvline(12.5, color="tab:red", ls=":", label="killed")
+axes.set(xlabel="step", ylabel="loss", title="A killed training goes on where its checkpoint was")
+axes.legend()
+figure.savefig(sys.argv[1] if len(sys.argv) > 1 else "train_and_resume.png", dpi=110)
 
 # %% [markdown]
 # ## What is written beside the weights
