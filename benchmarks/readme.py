@@ -40,8 +40,10 @@ def main() -> None:
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--demo", type=Path, help="results folder of `make demo`")
     parser.add_argument("--mri", type=Path, help="results folder of the problems mri-4x, mri-8x, mri-radial")
+    parser.add_argument("--mri-scans", type=Path, help="the same with --data: of real slices")
     options = parser.parse_args()
-    for name, folder in (("demo", options.demo), ("mri", options.mri)):
+    folders = {"demo": options.demo, "mri": options.mri, "mri_scans": options.mri_scans}
+    for name, folder in folders.items():
         if folder:
             (RESULTS / f"{name}.md").write_text((folder / "summary.md").read_text())
     readme = ROOT / "README.md"
