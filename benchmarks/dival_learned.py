@@ -13,7 +13,6 @@ is broken off (Ctrl-C, SIGTERM) is gone on with by the next; one that has come t
 
 import argparse
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 import torch
 
 from recon.base import METHODS
+from recon.checkpoints import write_bytes
 from recon.data import DivalPairs
 from recon.learned import Learned
 from recon.metrics import psnr, ssim
@@ -132,13 +132,6 @@ def table(found: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def replace(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -164,8 +157,8 @@ def main() -> None:
         trained(options.work, options.train, options.images, options.minutes, **changes)
     if options.report:
         found = rows([options.work, HERE.parent / "recon" / "zoo"])
-        replace(RESULTS / "dival_learned.json", json.dumps(found, indent=1) + "\n")
-        replace(RESULTS / "dival_learned.md", HEAD + table(found))
+        write_bytes(RESULTS / "dival_learned.json", (json.dumps(found, indent=1) + "\n").encode())
+        write_bytes(RESULTS / "dival_learned.md", (HEAD + table(found)).encode())
 
 
 if __name__ == "__main__":

@@ -20,9 +20,7 @@ from torch import Tensor
 
 from .pool import available, share
 
-_SPLIT_IMAGE = (
-    1 << 22
-)  # kernel evaluations of one image from which FINUFFT's threads give more than they cost
+_SPLIT_IMAGE = 1 << 22  # kernel evaluations of one image from which FINUFFT's own threads pay
 _SPLIT_BATCH = 1 << 19  # the same of a batch, whose images our threads share
 _KEPT = 8  # kinds of plan: direction, precision, images at a time
 _IMPORTED_BY = os.getpid()
