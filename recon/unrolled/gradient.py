@@ -53,7 +53,8 @@ class LearnedGradient(Unrolled):
         c = self.config
         inside, outside = (real_channels(c.memory + k, scanner.complex) for k in (3, 1))
         count = 1 if c.shared else c.iterations
-        self.nets = nn.ModuleList(Convolutions(inside, outside, c.hidden) for _ in range(count))
+        # a net of zeros first: ten random steps in a row blow the image up
+        self.nets = nn.ModuleList(Convolutions(inside, outside, c.hidden, last=0.0) for _ in range(count))
 
     def iterate(self, A: LinearOperator, y: Tensor) -> Tensor:
         x = first_image(A, y, self.config.start)[:, None]

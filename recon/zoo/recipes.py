@@ -26,6 +26,7 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
             "learning_rate": 2e-3,
             **_SOON,
         },
+        "learned-gradient": {"optimizer": "adam", "batch_size": 1, "steps": 15_000, **_SOON},
         "fbp-unet": {"base": 32, "depth": 4, "batch_size": 4, "steps": 3000, **_SOON},
     },
     "ellipses-small": {
