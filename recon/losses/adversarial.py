@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -77,7 +77,7 @@ class GAN(AdversarialMode):
         return -softplus(scores) if self.saturating else softplus(-scores)
 
     def real(self, scores: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return softplus(scores) - self.label * scores
+        return self.label * softplus(-scores) + (1 - self.label) * softplus(scores)
 
     def fake(self, scores: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return softplus(scores)
@@ -275,7 +275,7 @@ def gradient_penalty(
     with torch.enable_grad():
         mixed = mixed.clone().requires_grad_(True)
         scores = critic(mixed if condition is None else torch.cat([mixed, condition.detach()], 1))
-        values = scores.flatten(1).mean(1).sum()
+        values = scores.reshape(len(mixed), -1).mean(1).sum()
         (slope,) = torch.autograd.grad(values, mixed, create_graph=True)
         squares = slope.flatten(1).square().sum(1)
         # a root has no gradient at 0
