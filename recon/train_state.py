@@ -32,6 +32,8 @@ class State:
         self.named = dict(network.named_parameters())
         self.optimizer = optimiser(config, self.named.values())
         self.averaged = {k: p.detach().clone() for k, p in self.named.items()} if config.average else {}
+        self.best: dict[str, Tensor] = {}
+        self.best_at = -math.inf, 0  # score and step
 
     def step(self, parts: Sequence[Callable[[], Terms]], share: float, rate: float) -> dict[str, float]:
         """One step of the optimiser down the mean of `parts`, the losses of batches; returns its terms.
@@ -86,21 +88,29 @@ class State:
                     return _named(name)
         return "the loss"
 
-    def evaluate(self, score: Callable[[], float]) -> float:
-        """Score of the (averaged) weights, in evaluation mode; training goes on as if it had not happened."""
+    def evaluate(self, score: Callable[[], float], step: int) -> float:
+        """Score of the (averaged) weights, in evaluation mode; training goes on as if it had not happened.
+
+        With `keep` "best" they are kept in mind if none had a higher one.
+        """
         current = {k: p.detach().clone() for k, p in self.named.items()}
         self._assign(self.averaged)
         self.network.eval()
         with torch.no_grad():
             value = score()
+        if self.config.keep == "best" and value > self.best_at[0]:
+            self.best_at = value, step
+            self.best = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         self.network.train()
         self._assign(current)
         return value
 
-    def finish(self) -> None:
-        """Keep the averaged weights, if there are any, and turn training off."""
+    def finish(self, best: bool = True) -> None:
+        """Keep the best or the averaged weights, if there are any, and turn training off."""
         self.optimizer.zero_grad(set_to_none=True)
         self._assign(self.averaged)
+        if best and self.best:
+            self.network.load_state_dict(self.best)
         self.network.eval().requires_grad_(False)
 
     def finite(self) -> bool:
@@ -112,6 +122,7 @@ class State:
         """Write everything that the next step depends on."""
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.averaged.items()}
+        tensors |= {f"best.{k}": v for k, v in self.best.items()}
         for k, p in self.named.items():
             held = self.optimizer.state[p].items() if p in self.optimizer.state else ()
             tensors |= {f"optimizer.{key}.{k}": v for key, v in held if isinstance(v, Tensor)}
@@ -124,6 +135,8 @@ class State:
             "scores": progress.scores,
             "curve": progress.curve,
         }
+        if self.best:
+            header["best"] = self.best_at
         write_tensors(path, tensors, header)
 
     def restore(self, path: Path) -> Progress:
@@ -139,10 +152,13 @@ class State:
             self.network.load_state_dict(_part(tensors, "network."))
             for k in self.averaged:
                 self.averaged[k].copy_(tensors[f"average.{k}"])
+            if header.get("best"):
+                value, step = header["best"]
+                self.best, self.best_at = _part(tensors, "best."), (float(value), int(step))
             for key in {k.split(".")[1] for k in tensors if k.startswith("optimizer.")}:
                 for k, value in _part(tensors, f"optimizer.{key}.").items():
                     self.optimizer.state[self.named[k]][key] = _beside(self.named[k], key, value)
-        except (RuntimeError, KeyError) as error:
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: checkpoint of another network ({error})") from None
         try:
             return _progress(tensors, header, self.config.steps)
