@@ -1,11 +1,11 @@
-"""Does the command on a card give the card's score again? The shipped training of small problems, three seeds.
+"""Does the command on a card give the card's score again? Shipped trainings of a small problem, three seeds.
 
     python benchmarks/zoo_seeds.py --work WORK    # about ten minutes a method on one core; resumable
     python benchmarks/zoo_seeds.py --quick        # seconds: a few steps, nothing written
 
-Every method is trained by its recipe (`recon.zoo.recipes`) from seeds 0, 1 and 2 and validated as its card says.
-Seed 0 is the shipped one: the same machine and number of threads give the very weights, others the same score
-up to the order of sums. The shipped score should lie within the spread of the seeds.
+Every method is trained by its recipe (`recon.zoo.recipes`) from seeds 0, 1 and 2 and validated as its card
+says. Seed 0 is the shipped one: the same machine and number of threads give the very weights, others the same
+score up to the order of sums. The shipped score should lie within the spread of the seeds.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = [
         f"Validation PSNR [dB] on `{PROBLEM}`, trained by the recipe of the zoo from seeds "
         f"{', '.join(map(str, SEEDS))}. Made by `python benchmarks/zoo_seeds.py`.\n",
-        "| method | shipped | each seed | mean ± standard deviation | failed | shipped − mean, in deviations |",
+        "| method | shipped | each seed | mean ± deviation | failed | shipped − mean, in deviations |",
         "|---|--:|---|--:|--:|--:|",
     ]
     for r in rows:
