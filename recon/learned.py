@@ -191,6 +191,8 @@ class Learned(Reconstructor):
             "threads": torch.get_num_threads(),
             "validation": progress.scores[-1][1],
         }
+        if progress.kept is not None:
+            self.record["kept"] = f"the weights of step {progress.kept}, best in validation"
         if fabric:
             self.record["device"] = f"{fabric.world_size} × {fabric.device.type}"
         return self

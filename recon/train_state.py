@@ -42,6 +42,8 @@ class State:
                 "have others; train on one process, or without a pool"
             )
         self.between = True
+        self.best: dict[str, Tensor] = {}
+        self.best_at = -math.inf, 0  # score and step
 
     def cycle(
         self,
@@ -129,22 +131,30 @@ class State:
                     return _named(name)
         return "the loss"
 
-    def evaluate(self, score: Callable[[], float]) -> float:
-        """Score of the (averaged) weights, in evaluation mode; training goes on as if it had not happened."""
+    def evaluate(self, score: Callable[[], float], step: int) -> float:
+        """Score of the (averaged) weights, in evaluation mode; training goes on as if it had not happened.
+
+        With `keep` "best" they are kept in mind if none had a higher one.
+        """
         current = {k: p.detach().clone() for k, p in self.named.items()}
         self._assign(self.averaged)
         self.network.eval()
         with torch.no_grad():
             value = score()
+        if self.config.keep == "best" and value > self.best_at[0]:
+            self.best_at = value, step
+            self.best = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         self.network.train()
         self._assign(current)
         return value
 
-    def finish(self) -> None:
-        """Keep the averaged weights, if there are any, and turn training off."""
+    def finish(self, best: bool = True) -> None:
+        """Keep the best or the averaged weights, if there are any, and turn training off."""
         for turn in self.turns:
             turn.optimizer.zero_grad(set_to_none=True)
         self._assign(self.averaged)
+        if best and self.best:
+            self.network.load_state_dict(self.best)
         self.network.eval().requires_grad_(False)
 
     def finite(self) -> bool:
@@ -156,6 +166,7 @@ class State:
         """Write everything that the next step depends on."""
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.averaged.items()}
+        tensors |= {f"best.{k}": v for k, v in self.best.items()}
         for turn in self.turns:
             for k, p in turn.named.items():
                 held = turn.optimizer.state[p].items() if p in turn.optimizer.state else ()
@@ -171,6 +182,8 @@ class State:
             "scores": progress.scores,
             "curve": progress.curve,
         }
+        if self.best:
+            header["best"] = self.best_at
         write_tensors(path, tensors, header)
 
     def restore(self, path: Path) -> Progress:
@@ -186,13 +199,16 @@ class State:
             self.network.load_state_dict(_part(tensors, "network."))
             for k in self.averaged:
                 self.averaged[k].copy_(tensors[f"average.{k}"])
+            if header.get("best"):
+                value, step = header["best"]
+                self.best, self.best_at = _part(tensors, "best."), (float(value), int(step))
             for key in {k.split(".")[1] for k in tensors if k.startswith("optimizer.")}:
                 for k, value in _part(tensors, f"optimizer.{key}.").items():
                     owner = next(t for t in self.turns if k in t.named)
                     owner.optimizer.state[self.named[k]][key] = _beside(self.named[k], key, value)
             for place, memory in self.memories.items():
                 memory.remember(_part(tensors, f"memory.{place}."))
-        except (RuntimeError, KeyError, StopIteration) as error:
+        except (RuntimeError, KeyError, TypeError, ValueError, StopIteration) as error:
             raise ValueError(f"{path}: checkpoint of another network ({error})") from None
         try:
             return _progress(tensors, header, self.config.steps)

@@ -91,7 +91,7 @@ def train(
             progress.add(values)
             progress.seconds, stop = ranks.agree(time.perf_counter() - started, bool(asked))
             if progress.step % config.validate_every == 0:
-                progress.mark(state.evaluate(score) if score else None)
+                progress.mark(state.evaluate(score, progress.step) if score else None)
             if progress.step % config.checkpoint_every == 0:
                 files.write(progress)
             if callback and ranks.first:
@@ -103,8 +103,11 @@ def train(
             if stop:
                 files.write(progress)
                 raise SystemExit(128 + signal.SIGTERM) if signal.SIGTERM in asked else KeyboardInterrupt
+    if score and config.keep == "best" and progress.step % config.validate_every:
+        state.evaluate(score, progress.step)
     files.write(progress)
     state.finish()
+    progress.kept = state.best_at[1] if state.best else None
     with torch.no_grad():
         progress.mark(score() if score else None)
     files.write_curve(progress)
@@ -199,12 +202,12 @@ class _Files:
             progress = self.state.restore(self.path)
         elif not good:
             finite = self.state.finite()
-            self.state.finish()
+            self.state.finish(best=False)
             if finite:
                 return "the weights in the network are from the middle of that step; there is no checkpoint"
             return "the weights are not finite either, and there is no checkpoint"
         kept = progress.step > 0 and self.write(progress)
-        self.state.finish()
+        self.state.finish(best=False)
         where = f" and in {self.path}" if kept else ""
         return f"the weights of step {progress.step} are in the network{where}"
 

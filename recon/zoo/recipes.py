@@ -18,16 +18,21 @@ _SOON: dict[str, Any] = {
 
 RECIPES: dict[str, dict[str, dict[str, Any]]] = {
     "ellipses-dival": {
-        "learned-primal-dual": {
-            "hidden": 32,
-            "batch_size": 4,
-            "reuse": 1,
-            "steps": 5000,
-            "learning_rate": 2e-3,
-            **_SOON,
-        },
+        "learned-primal-dual": {"hidden": 32, "batch_size": 1, "reuse": 1, "steps": 12_000, **_SOON},
         "learned-gradient": {"optimizer": "adam", "batch_size": 1, "steps": 15_000, **_SOON},
         "fbp-unet": {"base": 32, "depth": 4, "batch_size": 4, "steps": 3000, **_SOON},
+    },
+    "mri-4x": {
+        "modl": {
+            "hidden": 32,
+            "iterations": 6,
+            "norm": "none",
+            "normalise": "data",
+            "batch_size": 1,
+            "reuse": 4,
+            "steps": 2400,
+            **_SOON,
+        },
     },
     "ellipses-small": {
         "learned-primal-dual": {
