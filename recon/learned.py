@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
 from torch import Tensor
@@ -75,6 +75,8 @@ class Learned(Reconstructor):
     """
 
     Config: ClassVar[type[TrainingConfig]]
+    tier: ClassVar[Literal["A", "B", "C"] | None] = None
+    """A: validated against published or closed-form numbers; B: trains and is tested; C: adapter."""
 
     def __init__(self, config: Any = None, **changes: Any):
         super().__init__()
@@ -163,6 +165,7 @@ class Learned(Reconstructor):
             raise ValueError(
                 f"{type(self).__name__}.fit data: expected {wanted.__name__}, got {type(data).__name__}{hint}"
             )
+        self.before_fit(data)
         generator = torch.Generator().manual_seed(self.config.seed)
         problem, images = next(data.batches(32, generator))
         self.build(self.scanner_of(problem, images))
@@ -195,7 +198,16 @@ class Learned(Reconstructor):
             self.record["kept"] = f"the weights of step {progress.kept}, best in validation"
         if fabric:
             self.record["device"] = f"{fabric.world_size} × {fabric.device.type}"
+        if self.tier is not None:
+            self.record["tier"] = self.tier
+        self.after_fit(data)
         return self
+
+    def before_fit(self, data: PairedData | UnpairedData) -> None:
+        """What a method looks at, or refuses, before `fit` makes its layers; nothing unless it says so."""
+
+    def after_fit(self, data: PairedData | UnpairedData) -> None:
+        """What a method does with its weights learned and `record` written; nothing unless it says so."""
 
     def scanner_of(self, problem: Problem, images: Tensor) -> TrainedFor:
         """The scanner to learn for, and the size of its images, from the first batch."""
