@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -46,15 +45,6 @@ class Player:
         n = self.steps if isinstance(self.steps, int) else self.steps(cycle)
         within(f"Player {self.name} steps", n, 0, MOST)
         return n
-
-
-@runtime_checkable
-class Remembers(Protocol):
-    """A module with more state than weights and buffers, which a checkpoint must hold (an image pool)."""
-
-    def memory(self) -> Mapping[str, Tensor]: ...
-
-    def remember(self, tensors: Mapping[str, Tensor]) -> None: ...
 
 
 class Turn:
@@ -106,8 +96,3 @@ def turns(
                 )
             seen[k] = turn.player.name
     return named, found
-
-
-def memories(network: nn.Module) -> dict[str, Remembers]:
-    """The parts of a network, by name, that remember more than weights and buffers."""
-    return {k: m for k, m in network.named_modules() if isinstance(m, Remembers)}

@@ -16,7 +16,7 @@ from .checkpoints import read_tensors, write_tensors
 from .train_config import TrainingConfig, differences
 from .train_fabric import Ranks
 from .train_log import Progress
-from .train_players import Loss, Player, Turn, memories, turns
+from .train_players import Loss, Player, Turn, turns
 
 Terms = Mapping[str, Tensor]
 
@@ -35,12 +35,6 @@ class State:
         self.named, self.turns = turns(network, loss, config)
         self.decay = {k: t.config.average for t in self.turns if t.config.average for k in t.named}
         self.averaged = {k: self.named[k].detach().clone() for k in self.decay}
-        self.memories = memories(network)
-        if self.memories and ranks.size > 1:
-            raise ValueError(
-                f"train fabric: {', '.join(self.memories)} remembers images, of which every process would "
-                "have others; train on one process, or without a pool"
-            )
         self.between = True
         self.best: dict[str, Tensor] = {}
         self.best_at = -math.inf, 0  # score and step
@@ -171,8 +165,6 @@ class State:
             for k, p in turn.named.items():
                 held = turn.optimizer.state[p].items() if p in turn.optimizer.state else ()
                 tensors |= {f"optimizer.{key}.{k}": v for key, v in held if isinstance(v, Tensor)}
-        for place, memory in self.memories.items():
-            tensors |= {f"memory.{place}.{key}": v for key, v in memory.memory().items()}
         for name, values in {"losses": progress.losses, **_prefixed(progress.terms)}.items():
             tensors[name] = torch.tensor(values, dtype=torch.float64)
         header = {
@@ -206,8 +198,6 @@ class State:
                 for k, value in _part(tensors, f"optimizer.{key}.").items():
                     owner = next(t for t in self.turns if k in t.named)
                     owner.optimizer.state[self.named[k]][key] = _beside(self.named[k], key, value)
-            for place, memory in self.memories.items():
-                memory.remember(_part(tensors, f"memory.{place}."))
         except (RuntimeError, KeyError, TypeError, ValueError, StopIteration) as error:
             raise ValueError(f"{path}: checkpoint of another network ({error})") from None
         try:
