@@ -109,7 +109,7 @@ class Learned(Reconstructor):
         return squared(self(problem) / scale - images / scale).mean()
 
     def players(self) -> Loss | Sequence[Player]:
-        """What `train` lowers: the loss over all weights; or players, where parts have losses of their own."""
+        """What `train` lowers: one loss over all weights; or players, where parts have their own."""
         return self.loss
 
     def scale(self, problem: Problem) -> float | Tensor:
