@@ -32,7 +32,9 @@ class Downsample(LinearOperator):
             raise ValueError(f"Downsample ndim: expected 1 to {len(shape)}, got {ndim}")
         sides = shape[len(shape) - ndim :]
         if isinstance(factor, bool) or not isinstance(factor, int) or not 1 <= factor <= min(sides):
-            raise ValueError(f"Downsample factor: expected a whole number from 1 to {min(sides)}, got {factor!r}")
+            raise ValueError(
+                f"Downsample factor: expected a whole number from 1 to {min(sides)}, got {factor!r}"
+            )
         self.factor, self.ndim, self.in_shape = factor, ndim, shape
         self.out_shape = (*shape[: len(shape) - ndim], *(math.ceil(n / factor) for n in sides))
         counts = torch.ones((1,) * ndim, dtype=torch.float64)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .restoration import holes as holes
     from .slices import PatientSlices as PatientSlices
     from .slices import random_heads as random_heads
+    from .slices import shipped_heads as shipped_heads
     from .slices import stored_slices as stored_slices
     from .synthesis import SynthesisPairs as SynthesisPairs
 
@@ -40,6 +41,7 @@ _EXPORTS = {
     "ambiguous": "contrast",
     "holes": "restoration",
     "random_heads": "slices",
+    "shipped_heads": "slices",
     "stored_slices": "slices",
     "task_geometry": "ct",
 }

@@ -12,7 +12,7 @@ from operators.noise import Gaussian
 from ..heads import MU_WATER
 from ..simulation import simulate
 from .pairs import TaskPairs
-from .slices import Objects, random_heads
+from .slices import Objects, shipped_heads
 
 SOURCE_TO_CENTRE, SOURCE_TO_DETECTOR = 595.0, 1085.6  # [mm]
 
@@ -47,7 +47,7 @@ class LowDosePairs(TaskPairs):
     is not cut at 0. The law of y says white noise of the size it has there; in truth it is coloured and
     follows the body.
 
-    objects : seed -> attenuation on a grid finer than `size`, (n, n), over the field
+    objects : seed -> attenuation on a grid finer than `size`, (n, n), over the field; None: `shipped_heads`
     size, field, views : of `task_geometry`
     sigma_water : [HU]; electronic_sigma : of a ray [counts]
     filter : of the FBP that makes y
@@ -71,7 +71,7 @@ class LowDosePairs(TaskPairs):
     ):
         self.geometry = task_geometry(size, field, views)
         super().__init__((size, size), field / size, validation_size, test_size, train_size, name)
-        self.objects = random_heads(4 * size, field, mu_water) if objects is None else objects
+        self.objects = shipped_heads(4 * size, field, mu_water) if objects is None else objects
         self.filter, self.mu_water, self.sigma_water = filter, mu_water, float(sigma_water)
         self.xray = XRay(self.geometry)
         start = LowDose(i0=1.0, electronic_sigma=electronic_sigma)
@@ -112,7 +112,7 @@ class SparseViewPairs(TaskPairs):
     ):
         self.geometry = task_geometry(size, field, views)
         super().__init__((size, size), field / size, validation_size, test_size, train_size, name)
-        self.objects = random_heads(4 * size, field, mu_water) if objects is None else objects
+        self.objects = shipped_heads(4 * size, field, mu_water) if objects is None else objects
         self.mu_water = mu_water
         start = LowDose(i0=1.0, electronic_sigma=electronic_sigma)
         i0 = i0_for_sigma(task_geometry(size, field), sigma_water, start, mu_water=mu_water)

@@ -54,11 +54,6 @@ class TaskPairs(SimulatedPairs):
     def operator(self) -> LinearOperator:
         return self.scanner()
 
-    @cached_property
-    def train(self) -> Pair:
-        """The training images, or the first 64 of them if they never end."""
-        return super().train
-
     @torch.no_grad()
     def pairs(self, seeds: Sequence[int]) -> Pair:
         """(problem, truth) of the images of these seeds, batched."""
