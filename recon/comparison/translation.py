@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 from torch import Tensor
@@ -25,7 +24,7 @@ CT_WINDOWS = (Window("brain", 0, 80, "HU"), Window("wide", -1000, 1500, "HU"))
 
 
 def translation_task(
-    make: Callable[[], TaskPairs],
+    source: TaskPairs,
     title: str,
     data_range: float,
     *,
@@ -38,42 +37,39 @@ def translation_task(
 ) -> Task:
     """The task of these pairs, named as they are; trained on their training seeds.
 
-    make : of the pairs; called when images or training data are asked for
+    source : nothing is drawn of it before it is asked for, but the first test and validation image
     data_range : of PSNR and SSIM [unit of the image]
     mu_water : where images are attenuation; their errors are then in HU, inside the body
     suffix : of the name, for other images than the built-in ones
     """
-    held = cache(make)
-    described = held()
 
     def pairs(split: str) -> Iterator[Pair]:
-        source = held()
         problem, truths = source.test if split == "test" else source.validation
         for k, truth in enumerate(truths):
             yield Problem(problem.A, problem.y[k], problem.noise.select(k)), truth
 
     def data(kind: str) -> Any:
-        return make().of_kind(kind)
+        return source.of_kind(kind)
 
     def body(truth: Tensor) -> Tensor:
         return body_mask(truth, mu_water or 0.0)
 
     return Task(
-        name=described.name + suffix,
+        name=source.name + suffix,
         title=title,
         pairs=pairs,
         metrics=tuple(metrics) + (("rmse_hu", "mae_hu") if mu_water else ()),
         data_range=data_range,
         windows=tuple(windows) or (CT_WINDOWS if mu_water else (Window("full", 0, data_range),)),
-        configuration=_configuration(described),
+        configuration=_configuration(source),
         mask=body if mu_water else None,
         mu_water=mu_water,
-        pixel_size=described.pixel_size,
+        pixel_size=source.pixel_size,
         data=data,
         methods=methods,
         notes={
-            "test": f"{described.test_size} images that no method has learned from",
-            "tuned on": f"{described.validation_size} other images",
+            "test": f"{source.test_size} images that no method has learned from",
+            "tuned on": f"{source.validation_size} other images",
             **(notes or {}),
         },
     )
@@ -103,7 +99,7 @@ def contrast_notes(pairs: TaskPairs) -> dict[str, str | Callable[[], str]]:
 def _configuration(pairs: TaskPairs) -> dict[str, Any]:
     """What decides the data: settings, and what the first image of either part looks like."""
     problem, truths = pairs.pairs([TEST, VALIDATION])
-    values = {k: v for k, v in vars(pairs).items() if isinstance(v, int | float | str | tuple)}
+    values = {k: v for k, v in vars(pairs).items() if isinstance(v, int | float | str)}
     found: dict[str, Any] = {"pairs": type(pairs).__name__, "settings": values}
     found["seen"] = [
         [f"{float(a.mean()):.5g}" for a in (y, x)] for y, x in zip(problem.y, truths, strict=True)

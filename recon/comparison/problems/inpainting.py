@@ -10,7 +10,7 @@ from ..translation import translation_task
 def task() -> Task:
     """The problem `inpainting`."""
     return translation_task(
-        InpaintingPairs,
+        InpaintingPairs(),
         "Inpainting",
         0.6,  # T1 brains reach from 0 to about 0.6 of the proton density of water
         methods=("zero-filled", "total-variation", "wavelet-l1"),

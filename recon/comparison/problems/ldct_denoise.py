@@ -14,18 +14,10 @@ SIZE, FIELD = 128, 500.0
 
 def task(data: Path | None = None) -> Task:
     """The problem `ldct-denoise`; of real slices `ldct-denoise-scans`, with the folder they lie in."""
-
-    def make() -> LowDosePairs:
-        if data is None:
-            return LowDosePairs()
-        slices = stored_slices(data, SIZE, FIELD)
-        sizes = [slices.count(part) for part in ("validation", "test", "train")]
-        return LowDosePairs(slices, SIZE, FIELD, 240, 30.0, 3.0, "ram-lak", MU_WATER, *sizes)
-
-    pairs = make()
+    pairs = LowDosePairs() if data is None else _real(data)
     where = "four of a real head (one slice), the others random heads" if data is None else "of one patient"
     return translation_task(
-        make,
+        pairs,
         "Low-dose CT, image to image",
         2.5 * MU_WATER,  # −1000 to 1500 HU
         mu_water=MU_WATER,
@@ -36,3 +28,9 @@ def task(data: Path | None = None) -> Task:
         },
         suffix="" if data is None else "-scans",
     )
+
+
+def _real(folder: Path) -> LowDosePairs:
+    slices = stored_slices(folder, SIZE, FIELD)
+    sizes = [slices.count(part) for part in ("validation", "test", "train")]
+    return LowDosePairs(slices, SIZE, FIELD, 240, 30.0, 3.0, "ram-lak", MU_WATER, *sizes)

@@ -10,7 +10,7 @@ from ..translation import translation_task
 def task() -> Task:
     """The problem `mr-motion`."""
     return translation_task(
-        MotionPairs,
+        MotionPairs(),
         "MR motion, image to image",
         0.6,  # T1 brains reach from 0 to about 0.6 of the proton density of water
         notes={

@@ -11,7 +11,7 @@ def task() -> Task:
     """The problem `pet-quarter`."""
     pairs = CountPairs()
     return translation_task(
-        CountPairs,
+        pairs,
         "PET of a quarter of the counts",
         4.0,  # lesions have up to 4 times the activity of grey matter
         notes={

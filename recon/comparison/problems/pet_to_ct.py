@@ -10,13 +10,13 @@ from ..translation import contrast_notes, translation_task
 
 def task() -> Task:
     """The problem `pet-to-ct`."""
-    make = TASKS["pet-to-ct"]
+    pairs = TASKS["pet-to-ct"]()
     return translation_task(
-        make,
+        pairs,
         "PET-like to CT-like",
         2.5 * MU_WATER,  # −1000 to 1500 HU
         metrics=("psnr_db", "ssim", "vifp", "uqi"),
         methods=("zero-filled",),
         mu_water=MU_WATER,
-        notes=contrast_notes(make()),
+        notes=contrast_notes(pairs),
     )

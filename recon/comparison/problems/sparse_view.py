@@ -13,17 +13,9 @@ from .ldct_denoise import FIELD, SIZE
 
 def task(data: Path | None = None) -> Task:
     """The problem `sparse-view`; of real slices `sparse-view-scans`, with the folder they lie in."""
-
-    def make() -> SparseViewPairs:
-        if data is None:
-            return SparseViewPairs()
-        slices = stored_slices(data, SIZE, FIELD)
-        sizes = [slices.count(part) for part in ("validation", "test", "train")]
-        return SparseViewPairs(slices, SIZE, FIELD, 61, 5.0, 3.0, MU_WATER, *sizes)
-
-    pairs = make()
+    pairs = SparseViewPairs() if data is None else _real(data)
     return translation_task(
-        make,
+        pairs,
         f"CT from {pairs.geometry.views} views",
         2.5 * MU_WATER,  # −1000 to 1500 HU
         mu_water=MU_WATER,
@@ -34,3 +26,9 @@ def task(data: Path | None = None) -> Task:
         },
         suffix="" if data is None else "-scans",
     )
+
+
+def _real(folder: Path) -> SparseViewPairs:
+    slices = stored_slices(folder, SIZE, FIELD)
+    sizes = [slices.count(part) for part in ("validation", "test", "train")]
+    return SparseViewPairs(slices, SIZE, FIELD, 61, 5.0, 3.0, MU_WATER, *sizes)

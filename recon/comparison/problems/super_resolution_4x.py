@@ -10,7 +10,7 @@ from ..translation import translation_task
 def task() -> Task:
     """The problem `super-resolution-4x`."""
     return translation_task(
-        TASKS["super-resolution-4x"],
+        TASKS["super-resolution-4x"](),
         "Super-resolution ×4",
         0.6,  # T1 brains reach from 0 to about 0.6 of the proton density of water
         methods=("zero-filled", "cgls", "total-variation", "wavelet-l1"),

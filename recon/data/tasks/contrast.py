@@ -35,7 +35,7 @@ class Modality:
 
     values : tissue -> mean; texture : tissue -> standard deviation of its texture, same unit
     fwhm : of the scanner's Gaussian resolution [mm]; 0 for pixels alone
-    noise : σ, same unit; "rician": of each of re and im under the magnitude, else white and additive
+    noise : σ, same unit; `rician`: y = |x + n| with E|n|² = σ², else white and additive
     """
 
     values: Mapping[str, float]
@@ -47,7 +47,7 @@ class Modality:
 
 
 def modality(name: str) -> Modality:
-    """ "ct" [1/mm], "pet" (grey matter 1), or an MR contrast (proton density of water 1)."""
+    """The tables of "ct" [1/mm], "pet" (grey matter 1), or an MR contrast (proton density of water 1)."""
     if name == "ct":
         values = {t: float(to_attenuation(torch.tensor(v).double(), MU_WATER)) for t, v in HU.items()}
         texture = {t: MU_WATER * v / 1000 for t, v in HU_TEXTURE.items()}
@@ -150,7 +150,8 @@ class ContrastPairs(TaskPairs):
         texture = self.correlation * t + math.sqrt(1 - self.correlation**2) * u
         x = _mixed(shares, self.target.values) + self._depth(shares) * texture
         sigma = self.source.noise
-        law = Gaussian(sigma=max(sigma, 1e-6))
+        # of a magnitude only the part of n along x counts where x is bright
+        law = Gaussian(sigma=max(sigma / math.sqrt(2) if self.source.rician else sigma, 1e-6))
         if not sigma:
             return clean, x, law
         drawn = Rician(sigma)(clean.clamp_min(0), seed=seed) if self.source.rician else law(clean, seed=seed)

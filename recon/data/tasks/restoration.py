@@ -13,7 +13,7 @@ from .pairs import TaskPairs
 
 
 class _BrainPairs(TaskPairs):
-    """y = A x + n of synthetic T1 brains x, white n of the size `sigma` (images reach from 0 to about 0.6)."""
+    """y = A x + n of brains like T1 images, white n of the size `sigma`; x reaches from 0 to about 0.6."""
 
     def __init__(self, size: int, sigma: float, contrast: str, *sizes: int | None, name: str):
         validation_size, test_size, train_size = sizes
