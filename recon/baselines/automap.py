@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +16,7 @@ from priors.networks.seeds import seeded
 from ..data.sets import PairedData, UnpairedData
 from ..learned import Learned, TrainedFor
 from ..problem import Problem
-from ..training import Progress, TrainingConfig, within
+from ..training import TrainingConfig, within
 
 
 @dataclass(frozen=True)
@@ -80,19 +78,10 @@ class AUTOMAP(Learned):
         x, features = self.network(y * (1 + c.jitter * (2 * noise - 1)))
         return (x - images / scale).square().mean() + c.sparsity * features.abs().mean()
 
-    def fit(
-        self,
-        data: PairedData | UnpairedData,
-        *,
-        minutes: float | None = None,
-        checkpoint: str | Path | None = None,
-        callback: Callable[[Progress], None] | None = None,
-    ) -> Self:
-        """Learn from `data`; see `recon.training.train`. The card says if the full layers are not full."""
-        super().fit(data, minutes=minutes, checkpoint=checkpoint, callback=callback)
+    def after_fit(self, data: PairedData | UnpairedData) -> None:
+        """The card says if the full layers are not full."""
         if self.config.rank is not None:
             self.record["model"] = f"full layers of rank {self.config.rank}; the paper's have full rank"
-        return self
 
     def _scaled(self, y: Tensor) -> Tensor:
         assert self.trained_for is not None
