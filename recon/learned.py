@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from textwrap import shorten
@@ -23,7 +23,8 @@ from .metrics import psnr, ssim
 from .metrics.fidelity import magnitude
 from .problem import Problem
 from .train_fabric import OnDevice
-from .training import Progress, TrainingConfig, train, within
+from .train_players import Loss
+from .training import Player, Progress, TrainingConfig, train, within
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,10 @@ class Learned(Reconstructor):
         scale = spread(self.scale(problem), len(problem.A.in_shape))
         return squared(self(problem) / scale - images / scale).mean()
 
+    def players(self) -> Loss | Sequence[Player]:
+        """What `train` lowers: one loss over all weights; or players, where parts have their own."""
+        return self.loss
+
     def scale(self, problem: Problem) -> float | Tensor:
         """What images are divided by, a number or one per image: their size in the training data."""
         return self.scanner(problem).image_scale
@@ -174,7 +179,7 @@ class Learned(Reconstructor):
         there = cast(PairedData, OnDevice(data, fabric.device)) if fabric else data
         progress = train(
             self,
-            self.loss,
+            self.players(),
             there,
             self.config,
             score=lambda: self.score(there),
@@ -194,6 +199,8 @@ class Learned(Reconstructor):
             "threads": torch.get_num_threads(),
             "validation": progress.scores[-1][1],
         }
+        if progress.kept is not None:
+            self.record["kept"] = f"the weights of step {progress.kept}, best in validation"
         if fabric:
             self.record["device"] = f"{fabric.world_size} × {fabric.device.type}"
         if self.tier is not None:
