@@ -15,8 +15,8 @@ from .blocks import cropped, extended
 class WindowAttention(nn.Module):
     """softmax(q kᵀ / √d + b) v among the pixels of every window × window square, b by relative position.
 
-    Liu et al., ICCV 2021 (Swin). With `shift` the squares are moved by half their side, cyclically, and pixels
-    from opposite edges do not see each other.
+    Liu et al., ICCV 2021 (Swin). With `shift` the squares are moved by half their side, cyclically, and
+    pixels from opposite edges do not see each other.
 
     x : (n, ny, nx, channels), sides multiples of the window -> like x
     """
@@ -56,7 +56,7 @@ class WindowAttention(nn.Module):
         return x.reshape(n, ny // w, w, nx // w, w, c).transpose(2, 3).reshape(-1, w * w, c)
 
     def _apart(self, x: Tensor) -> Tensor:
-        """−inf between pixels that the shift brought together from opposite edges, (n · windows, 1, w², w²)."""
+        """−inf between pixels the shift brought together from opposite edges, (n · windows, 1, w², w²)."""
         parts = []
         for side in x.shape[1:3]:
             part = torch.zeros(side, device=x.device, dtype=x.dtype)
@@ -93,7 +93,7 @@ class WindowBlock(nn.Module):
 
 
 class Uformer(nn.Module):
-    """x + f(x): window attention on every scale, 4×4 convolutions of stride 2 down, transposed 2×2 up, joined.
+    """x + f(x): window attention on every scale, 4×4 of stride 2 down, transposed 2×2 up, joined.
 
     Wang, Cun, Bao, Zhou, Liu, Li, CVPR 2022, without their modulators. Every second block of a scale has its
     windows shifted. Sides need be no multiples: the image is extended by its edge and the result cropped.

@@ -136,7 +136,7 @@ class AUTOMAP(Learned):
         raise ValueError(
             f"AUTOMAP: {inside} numbers in and {outside * pixels} out make {numbers:,} weights, and to train "
             f"them takes {needed / 1e9:.3g} GB (weights, gradients, {c.optimizer}), more than memory_limit = "
-            f"{c.memory_limit:.3g} bytes; with rank={rank} it is {less / 1e9:.3g} GB, another, smaller model; "
+            f"{c.memory_limit:.3g} bytes; with rank={rank} it is {less / 1e9:.3g} GB, for a smaller model; "
             "or give fewer pixels, a smaller `hidden`, or a higher memory_limit"
         )
 
