@@ -58,7 +58,7 @@ class GANConfig(PostProcessingConfig):
     mode: str = "gan"
     mode_options: Options = field(default_factory=dict)
     adversarial: float = 1.0
-    losses: tuple[Sequence[Any], ...] = ()
+    losses: tuple[Any, ...] = ()
     features: str = "auto"
     penalty: float = 0.0
     bound: float | None = None
