@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .lesions import TwoDomains as TwoDomains
     from .lesions import lesion_data as lesion_data
     from .lesions import with_lesions as with_lesions
+    from .metal_task import metal_scan as metal_scan
     from .rates import Rate as Rate
     from .rates import conformal_threshold as conformal_threshold
     from .rates import p_values as p_values
@@ -64,6 +65,7 @@ _EXPORTS = {
     "linearised": "functions",
     "matched_filter": "hallucination",
     "measure": "hallucination",
+    "metal_scan": "metal_task",
     "noisy": "steganography",
     "p_values": "rates",
     "quantised": "steganography",
