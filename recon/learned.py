@@ -230,7 +230,7 @@ def squared(x: Tensor) -> Tensor:
 def described(data: PairedData | UnpairedData) -> dict[str, Any]:
     """Which images are learned from: how many, and their seeds where they are drawn, for the card."""
     pairs = data.pairs if isinstance(data, UnpairedData) else data
-    told: dict[str, Any] = {"validation": len(pairs.validation[1])}
+    told: dict[str, Any] = {"validation": len(pairs.validation[1]), **getattr(pairs, "about", {})}
     if not hasattr(pairs, "train_size"):
         held = getattr(pairs, "train", None)
         return {"training": len(held[1]) if held else "not counted", **told}
