@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 Optimizer = Literal["adam", "adamw", "rmsprop", "sgd"]
-Schedule = Literal["cosine", "constant", "step", "inverse"]
+Schedule = Literal["cosine", "constant", "step", "inverse", "linear"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class TrainingConfig:
     learning_rate, beta1, beta2 : of the optimiser (RMSProp's decay is beta2, the momentum of SGD is beta1)
     weight_decay : apart from the gradient with "adamw", added to it with the others
     schedule : "cosine" to zero over the steps; "constant"; "step", times `decay` at every one of
-        `milestones`; "inverse", over 1 + step / `inverse_steps`
+        `milestones`; "inverse", over 1 + step / `inverse_steps`; "linear", constant for the first half of the
+        steps, then in a line to zero
     warmup : steps over which the rate rises linearly to its schedule
     milestones, decay, inverse_steps : of the schedules
     clip : bound of the gradient's norm over all weights; None for none
@@ -119,6 +120,7 @@ SCHEDULES: dict[str, Callable[[TrainingConfig, float], float]] = {
     "constant": lambda c, position: 1.0,
     "step": lambda c, position: c.decay ** sum(m <= position for m in c.milestones),
     "inverse": lambda c, position: 1 / (1 + position / c.inverse_steps),
+    "linear": lambda c, position: min(1.0, max(0.0, 2 - 2 * position / c.steps)),
 }
 
 OPTIMIZERS: dict[str, Callable[[TrainingConfig, list[Tensor]], torch.optim.Optimizer]] = {
