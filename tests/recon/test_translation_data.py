@@ -268,7 +268,7 @@ def test_pairs_from_folders(tmp_path):
     assert len({float(v) for v in batch.y[:, 0, 0]}) == 4
     again, _ = next(data.batches(4, generator()))
     assert torch.equal(batch.y, again.y)
-    assert data.about["patients_by"] == ["folder"] and "9 files of 3 patients" == data.seeds
+    assert data.about["patients_by"] == ["folder"] and data.seeds == "9 files of 3 patients"
     held = {float(v) // 30 for v in problem.y[:, 0, 0]}
     assert len(held) == 1 and held.isdisjoint({float(v) // 30 for v in data.train[0].y[:, 0, 0]})
 

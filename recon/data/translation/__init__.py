@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from .registration import phase_shift as phase_shift
     from .registration import register as register
     from .registration import shifted as shifted
-    from .spacing import resample as resample
     from .slices import Scan as Scan
     from .slices import scans as scans
+    from .spacing import resample as resample
     from .split import check_apart as check_apart
     from .split import split_by_patient as split_by_patient
     from .unpaired import UnpairedImages as UnpairedImages

@@ -16,10 +16,10 @@ from ..dicom_write import KEPT, _decimal, _identify, _place, _save, _stored
 from ..volumes import Affine, finite
 
 # of another modality or of other pixels
-PIXELS = """ImageType SOPClassUID Modality BitsAllocated BitsStored HighBit PixelRepresentation PixelData
+PIXELS = """SpecificCharacterSet ImageType SOPClassUID Modality BitsAllocated BitsStored HighBit PixelRepresentation PixelData
 SmallestImagePixelValue LargestImagePixelValue PixelPaddingValue PixelPaddingRangeLimit WindowCenter
 WindowWidth RescaleIntercept RescaleSlope RescaleType PhotometricInterpretation SamplesPerPixel Rows Columns"""
-GEOMETRY = """SpecificCharacterSet SliceThickness SpacingBetweenSlices PatientPosition SeriesNumber
+GEOMETRY = """SliceThickness SpacingBetweenSlices PatientPosition SeriesNumber
 AcquisitionNumber InstanceNumber ImagePositionPatient ImageOrientationPatient SliceLocation PixelSpacing"""
 FRAME = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 CLASSES = {
@@ -87,6 +87,7 @@ def write_translated(
         for name in kept.split():
             if name in data and name not in dropped and not (placed and name in FRAME):
                 new[name] = data[name]
+        new.SpecificCharacterSet = "ISO_IR 192"
         series = f"{data.get('SeriesInstanceUID', source.parent)} {modality}"
         frame = str(data.get("FrameOfReferenceUID", series))
         _identify(new, uids(str(data.get("StudyInstanceUID", series))), uids(series), uids(frame))

@@ -59,10 +59,7 @@ class Samples:
         """Image `number` of each side, uncut: (ny, nx), or (nz, ny, nx)."""
         n, k = self.index[number]
         scan = self.scans[n]
-        if self.volumes:
-            places = torch.arange(len(scan))
-        else:
-            places = neighbours(k, self.stack, len(scan))
+        places = torch.arange(len(scan)) if self.volumes else neighbours(k, self.stack, len(scan))
         found = [
             store.slices([side[int(i)] for i in places])
             for side, store in zip(scan.sides, self.stores, strict=True)
@@ -130,7 +127,6 @@ def prepared(
 
     settings : root, patient, between, seed
     """
-
     given = [] if isinstance(validation, int | float) else list(validation)
 
     def counts(path: Path, side: int) -> int:

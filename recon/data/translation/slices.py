@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -100,7 +101,7 @@ def scans(
 def _scans(key: tuple[str, ...], members: list[Any]) -> list[Scan]:
     if all(math.isfinite(m[0]) for m in members):
         members = sorted(members, key=lambda m: m[0])
-        for a, b in zip(members, members[1:], strict=False):
+        for a, b in itertools.pairwise(members):
             if abs(b[0] - a[0]) < 1e-3:
                 # two images in one place are no neighbours: each is a scan of its own
                 return [_scan(str(m[2][0][0]), [m]) for m in members]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from .pictures import Picture, read_picture
-from .spacing import to_spacing
 from .slices import Place
+from .spacing import to_spacing
 from .window import Window
 
 
