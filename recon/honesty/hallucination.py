@@ -142,7 +142,9 @@ def measure(
     kept, inserted = (lesion_scores(method(p), cases) for p in (cases.present, cases.absent))
     for name, scores in (("with", kept), ("without", inserted)):
         if not bool(torch.isfinite(scores).all()):
-            raise FloatingPointError(f"NaN or inf in {int((~scores.isfinite()).sum())} images {name} a lesion")
+            raise FloatingPointError(
+                f"NaN or inf in {int((~scores.isfinite()).sum())} images {name} a lesion"
+            )
     return ShareResult(
         share,
         seed,

@@ -219,7 +219,9 @@ class _Best:
     def see(self, e: Tensor, x: Tensor, cause: Tensor | None = None, always: bool = False) -> None:
         change = norm(x - self.clean, self.n)
         if not bool(torch.isfinite(change).all()):
-            raise FloatingPointError("the attack reached an image that is not finite: a smaller radius or step")
+            raise FloatingPointError(
+                "the attack reached an image that is not finite: a smaller radius or step"
+            )
         new = torch.ones_like(change, dtype=torch.bool) if always else change > self.change
         self.history.append(change)
         self.change = torch.where(new, change, self.change)
