@@ -59,7 +59,7 @@ def check_data(image: Tensor, problem: Problem) -> DataCheck:
 
 @dataclass(frozen=True)
 class ErrorSplit:
-    """x − truth = range + null, the first in the range of A* and visible in data, the second in A's null space.
+    """x − truth = range + null, the first in the range of A*, which data show, the second in A's null space.
 
     visible, invisible : the parts, (*batch, *A.in_shape)
     visible_share : ‖visible‖² / ‖x − truth‖², (*batch,); the shares sum to 1 as far as CG came
@@ -101,7 +101,7 @@ def check_row(
     truth: Tensor | None = None,
     iterations: int = 100,
 ) -> dict[str, float | str]:
-    """One row for a table: means over the images of χ², relative residual and, with a truth, the error's split.
+    """A row for a table: means over images of χ², relative residual and, with a truth, the error's split.
 
     Keys: method, reduced_chi2, worst_chi2, data_residual, denies (share of images), and nrmse, visible_error,
     invisible_error (norms over that of the truth).

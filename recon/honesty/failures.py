@@ -70,7 +70,7 @@ def read_runs(where: str | Path | Iterable[str | Path]) -> list[Runs]:
 
 
 def success_table(runs: Iterable[Runs], score: str = "psnr_db_range_truth") -> str:
-    """A Markdown table: trainings begun, ended well with Wilson's interval, mean ± standard deviation, errors."""
+    """A Markdown table: seeds that ended well with Wilson's interval, mean ± standard deviation, errors."""
     lines = [f"| training | ended well | {score} | failures |", "|---|---|---|---|"]
     for one in runs:
         values = torch.tensor(one.values(score), dtype=torch.float64)
@@ -173,7 +173,7 @@ def failure_report(
                 iterations[k],
                 diverged,
                 tuple(what for what, is_so in said.items() if is_so),
-            )  # fmt: skip
+            )
         )
     return reports
 

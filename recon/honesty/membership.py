@@ -1,4 +1,4 @@
-"""Whether a method does better on the images it was trained on, so that somebody can tell which these were."""
+"""Whether a method does better on the images it was trained on, so that these can be told."""
 
 from __future__ import annotations
 

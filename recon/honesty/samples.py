@@ -53,7 +53,7 @@ def more_samples(
 
 
 def harmed(rows: Iterable[SamplesResult], tolerance: float = 0.02) -> list[int]:
-    """Numbers of samples at which the error is more than `tolerance` (relative) above that of fewer samples."""
+    """Numbers of samples whose error is more than `tolerance` (relative) above that of fewer samples."""
     worse, best = [], math.inf
     for row in sorted(rows, key=lambda r: r.samples):
         if math.isnan(row.nrmse):

@@ -232,7 +232,7 @@ def _images(
 ) -> dict[str, Tensor]:
     if problem.batch or truth.ndim != 2 or len(methods) >= len(_LETTERS):
         raise ValueError(
-            f"export_triads cases: expected single images (ny, nx) and at most {len(_LETTERS) - 1} methods, got "
+            f"export_triads cases: expected single images (ny, nx), at most {len(_LETTERS) - 1} methods, got "
             f"{tuple(truth.shape)} in a batch {problem.batch}, {len(methods)} methods"
         )
     found = {TRUTH: truth} | {name: method(problem) for name, method in methods.items()}
