@@ -108,6 +108,7 @@ if TYPE_CHECKING:
     from .variational import TotalVariation as TotalVariation
     from .variational import VariationalReconstruction as VariationalReconstruction
     from .variational import WaveletReconstruction as WaveletReconstruction
+    from .variational.gradient_step_prior import GradientStepPrior as GradientStepPrior
     from .variational.learned_prior import LearnedPriorReconstruction as LearnedPriorReconstruction
 
 _EXPORTS = {
@@ -136,6 +137,7 @@ _EXPORTS = {
     "FDK": "direct",
     "GRAPPA": "grappa",
     "GradientStepPlugAndPlay": "plug_and_play",
+    "GradientStepPrior": "variational.gradient_step_prior",
     "HeteroscedasticUNet": "uncertainty",
     "HuberTotalVariation": "variational",
     "ISTANet": "unrolled.ista",
