@@ -108,16 +108,15 @@ def test_lesions_have_their_size_on_every_grid():
         spots = SPOTS.draw(range(20), shape).double()
         area = math.pi * (0.15 * min(shape) / 2) ** 2
         # sub-pixel rows: a per cent of the area
-        torch.testing.assert_close(
-            spots.sum((-2, -1)), torch.full((20,), 0.4 * area, dtype=D), rtol=1e-2, atol=0
-        )
+        expected = torch.full((20,), 0.4 * area, dtype=D)
+        torch.testing.assert_close(spots.sum((-2, -1)), expected, rtol=1e-2, atol=0)
         letters = Letters(-0.2, size=0.5, letters="=").draw(range(20), shape).double()
         dot = 0.5 * min(shape) / 2 / 7
         # two bars of 5 dots
         expected = torch.full((20,), -0.2 * 10 * dot**2, dtype=D)
         torch.testing.assert_close(letters.sum((-2, -1)), expected, rtol=1e-5, atol=0)
     for make in (lambda: Discs(0.0), lambda: Discs(1.0, 0.8, 0.5), lambda: Letters(1.0, letters="?")):
-        with pytest.raises(ValueError, match="lesion|letters"):
+        with pytest.raises(ValueError, match=r"lesion|letters"):
             make()
 
 
@@ -161,7 +160,7 @@ class Mean:
         self.c = c
 
     def fit(self, data):
-        problem, truth = data.train
+        _, truth = data.train
         share = float((truth.flatten(1).amax(1) > 0.7).double().mean())
         if share > 0.9:
             raise FloatingPointError("the loss is nan")
@@ -178,8 +177,8 @@ def test_the_study_over_shares_counts_what_failed():
     def data(share):
         lesions = torch.zeros(10, 16, 20)
         lesions[: round(10 * share)] = 1.0
-        return PairedData((Problem(scans().A, torch.zeros(10, 9, 27), Gaussian(sigma=1.0)), lesions),
-                          (Problem(scans().A, torch.zeros(10, 9, 27), Gaussian(sigma=1.0)), lesions))  # fmt: skip
+        pair = Problem(scans().A, torch.zeros(10, 9, 27), Gaussian(sigma=1.0)), lesions
+        return PairedData(pair, pair)
 
     said = []
     found = vary_lesion_share(lambda s: Mean(s, c), (0, 0.4, 0.6, 1), data, c, seeds=(0, 1), say=said.append)
