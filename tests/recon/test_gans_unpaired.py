@@ -49,7 +49,7 @@ TINY = {
     Kida2020: {**G, **D},
     VAGAN: {
         "generator": "EncoderDecoder",
-        "generator_options": {"channels": (2, 3)},
+        "generator_options": {"channels": (4, 6), "activation": "leaky"},
         "discriminator_options": {"channels": (2, 3), "hidden": None},
         "dim": 2,
         "accumulate": 1,
