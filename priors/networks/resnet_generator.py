@@ -53,6 +53,7 @@ class ResNetGenerator(nn.Module):
     norm : "instance" without weights, as in the paper; others see `blocks.normalisation`
     residual : add the input to the output
     last : activation of the output, before the input is added
+    ends : side of the first and the last kernel, up to 7
     dim : 2 for planes, 3 for volumes
 
     x : (n, in_channels, *shape) -> (n, out_channels, *shape)
@@ -68,6 +69,7 @@ class ResNetGenerator(nn.Module):
         norm: Norm = "instance",
         residual: bool = False,
         last: Activation = "tanh",
+        ends: int = 7,
         dim: int = 2,
     ):
         super().__init__()
@@ -81,7 +83,7 @@ class ResNetGenerator(nn.Module):
                 f"{out_channels}, {in_channels}"
             )
         self.downs, self.residual = downs, residual
-        layers = [block(in_channels, base, 7, norm=norm, dim=dim, mode="reflect")]
+        layers = [block(in_channels, base, ends, norm=norm, dim=dim, mode="reflect")]
         for k in range(downs):
             layers.append(block(base << k, base << k + 1, 3, 2, norm=norm, dim=dim))
         wide = base << downs
@@ -89,7 +91,7 @@ class ResNetGenerator(nn.Module):
         for k in reversed(range(downs)):
             up = transposed(base << k + 1, base << k, 3, dim=dim, output_padding=1, bias=biased(norm))
             layers.append(nn.Sequential(up, *normalisation(norm, base << k, dim), nn.ReLU()))
-        layers.append(block(base, out_channels, 7, activation=last, dim=dim, mode="reflect"))
+        layers.append(block(base, out_channels, ends, activation=last, dim=dim, mode="reflect"))
         self.layers = nn.Sequential(*layers)
         initialise(self)
 
