@@ -12,8 +12,8 @@ from .learned_prior import LearnedPriorReconstruction, LearnedPriorReconstructio
 class GradientStepPriorConfig(LearnedPriorReconstructionConfig):
     """Hurault, Leclaire, Papadakis, ICLR 2022: a DRUNet with a smooth slope, Adam 1e-4; smaller here.
 
-    The settings are those of `LearnedPriorReconstructionConfig`. Only the weight λ and the scale s are fitted to
-    the problem, on few images and by few solves, for every solve asks the network hundreds of times.
+    The settings are those of `LearnedPriorReconstructionConfig`. Only the weight λ and the scale s are fitted
+    to the problem, on few images and by few solves, for every solve asks the network hundreds of times.
     """
 
     prior: str = "lsr"

@@ -43,6 +43,11 @@ class GAN(Windowed):
 
     Config: ClassVar[type[TrainingConfig]] = GANConfig
     tier = "B"
+    small: ClassVar[dict[str, Any]] = {
+        "generator_options": {"base": 4, "depth": 2, "norm": "instance"},
+        "discriminator_options": {"base": 4, "layers": 1},
+    }
+    """Changes that make an example of a preset."""
     opponent: nn.ModuleDict
 
     def make(self, inside: int, outside: int) -> nn.Module:
@@ -82,10 +87,6 @@ class GAN(Windowed):
             "GAN discriminator", c.discriminator, c.discriminator_options, sees,
             sees if c.mode == "energy" else None, c.dim, shape,
         )  # fmt: skip
-        if c.hidden and not hasattr(judge, "features"):
-            raise ValueError(
-                f"GAN hidden: {c.discriminator} tells nothing of its hidden layers; set hidden=0"
-            )
         margin = float(c.mode_options.get("margin", 1.0))
         return {
             "discriminator": judge,
@@ -125,6 +126,10 @@ class GAN(Windowed):
 
             chosen["features"] = feature_network(self.config.features)
         loss = cls(**chosen).to(self.windows.device, self.windows.dtype)
+        if hasattr(loss, "discriminator"):
+            if "discriminator" not in self.opponent:
+                raise ValueError(f"GAN losses: {name} looks into a discriminator, and there is none")
+            loss.discriminator = self.opponent["discriminator"]
         return name, weight, loss.eval().requires_grad_(False)
 
     def d_times(self, cycle: int) -> int:
@@ -143,9 +148,8 @@ class GAN(Windowed):
         u, truth = self.pair(problem, images, generator)
         with torch.no_grad(), dropping(self.network, generator):
             fake = self.generated(u)
-        return self.against(
-            self.opponent, self.shown(truth, u), self.shown(fake, u), generator
-        ) | self.extras(u, truth, fake, generator)
+        terms = self.against(self.opponent, self.shown(truth, u), self.shown(fake, u), generator)
+        return terms | self.extras(u, truth, fake, generator)
 
     def against(
         self, parts: nn.ModuleDict, real: Tensor, fake: Tensor, generator: torch.Generator
@@ -173,8 +177,9 @@ class GAN(Windowed):
         if c.mispair:
             wrong = self.verdict(judge, self.shown(mispaired(truth), u))
             terms["mispair"] = c.mispair * self.mode.scale * self.mode.fake(wrong, generator).mean()
-        if c.margin:
-            terms["margin"] = torch.relu(c.margin - self.hidden_distance(fake, truth, u))
+        for name, weight, loss in self.criteria:
+            if hasattr(loss, "discriminated"):
+                terms[name] = weight * loss.discriminated(fake, truth, u if c.conditional else None)
         return terms
 
     def loss(self, problem: Problem, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
@@ -194,14 +199,17 @@ class GAN(Windowed):
         if c.discriminator is not None and c.adversarial:
             scores = self.verdict(self.opponent["discriminator"], self.shown(fake, u))
             terms["adversarial"] = c.adversarial * self.mode.generator(scores)
-        if c.discriminator is not None and c.hidden:
-            terms["hidden"] = c.hidden * self.hidden_distance(fake, truth, u)
         images = {"G(a)": lambda: fake, "a": lambda: u, "b": lambda: truth, "": lambda: None}
         images |= {"G(b)": lambda: self.generated(truth), "G(G(a))": lambda: self.generated(fake)}
-        return terms | self.lowered(images)
+        return terms | self.lowered(images, u)
 
-    def lowered(self, images: Mapping[str, Callable[[], Tensor | None]]) -> dict[str, Tensor]:
-        """The weighted losses of the configuration, by name; each takes the two images that it compares."""
+    def lowered(
+        self, images: Mapping[str, Callable[[], Tensor | None]], condition: Tensor
+    ) -> dict[str, Tensor]:
+        """The weighted losses of the configuration, by name; each takes the two images that it compares.
+
+        condition : of the discriminator, for those that look into it
+        """
         terms = dict[str, Tensor]()
         for name, weight, loss in self.criteria:
             one, two = loss.compares
@@ -212,7 +220,10 @@ class GAN(Windowed):
             key = name
             while key in terms:
                 key += "'"
-            terms[key] = weight * loss(images[one](), images[two]())
+            looks = hasattr(loss, "discriminator") and self.config.conditional
+            terms[key] = weight * loss(
+                images[one](), images[two](), **({"condition": condition} if looks else {})
+            )
         return terms
 
     def pair(self, problem: Problem, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -220,7 +231,9 @@ class GAN(Windowed):
         with torch.no_grad():
             y, scale = self.inside(problem)
             truth = images / spread(scale, len(problem.A.in_shape))
-            x, truth = self.pieces(self.first(problem.A, y), truth, generator)
+            x = self.first(problem.A, y)
+            truth = truth.to(x.dtype) if x.is_complex() else truth
+            x, truth = self.pieces(x, truth, generator)
             return self.inward(x, 0), self.inward(truth)
 
     def shown(self, x: Tensor, condition: Tensor) -> Tensor:
@@ -230,21 +243,9 @@ class GAN(Windowed):
     def verdict(self, judge: nn.Module, x: Tensor) -> Tensor:
         """Scores (n, 1, …); with mode "energy" the judge is an autoencoder, and they are what it misses."""
         scores = judge(x).to(x.dtype)
-        return (
-            (scores - x).square().flatten(1).mean(1, keepdim=True) if self.config.mode == "energy" else scores
-        )
-
-    def hidden_distance(self, fake: Tensor, truth: Tensor, u: Tensor) -> Tensor:
-        """Σ_i λ_i mean |D_i(fake) − D_i(truth)| over the hidden layers of D; i = 0 are the images."""
-        c, judge = self.config, self.opponent["discriminator"]
-        mine, theirs = (judge.features(self.shown(x, u)) for x in (fake, truth))  # type: ignore[operator]
-        weights = c.hidden_layers * (len(mine) if len(c.hidden_layers) == 1 else 1)
-        if len(weights) != len(mine):
-            raise ValueError(f"GAN hidden_layers: {len(mine)} hidden layers, got {len(weights)} weights")
-        distances = [w * (a - b).abs().mean() for w, a, b in zip(weights, mine, theirs, strict=True)]
-        if c.hidden_pixels:
-            distances.append(c.hidden_pixels * (fake - truth).abs().mean())
-        return torch.stack(distances).sum()
+        if self.config.mode == "energy":
+            return (scores - x).square().flatten(1).mean(1, keepdim=True)
+        return scores
 
     def after_fit(self, data: PairedData | UnpairedData) -> None:
         """Put on record the window, and what went wrong."""
@@ -265,26 +266,19 @@ class GAN(Windowed):
                     f"the {name} won: right in {100 * accuracy:.1f} % of its last verdicts, so that its "
                     "gradient tells the generator nothing; set a lower d_learning_rate or more g_steps"
                 )
-        spread_of = [float(self.seen(x).std(0).mean()) for x in (self(problem), truth)]
-        if len(truth) > 1 and spread_of[0] < COLLAPSED * spread_of[1]:
-            warnings.append(
-                "collapsed: the results for the validation data differ by "
-                f"{spread_of[0] / spread_of[1]:.4f} of what their truths do; try another seed or weights"
-            )
+        if len(truth) > 1:
+            mine, theirs = (float(self.seen(x).std(0).mean()) for x in (self(problem), truth))
+            if mine < COLLAPSED * theirs:
+                warnings.append(
+                    f"collapsed: the results for the validation data differ by {mine / theirs:.4f} of what "
+                    "their truths do; try another seed, or other weights of the losses"
+                )
         if warnings:
             self.record["warning"] = "; ".join(warnings)
 
     @classmethod
     def examples(cls) -> list[Any]:
-        tiny = {
-            "generator": "WGANVGGGenerator",
-            "generator_options": {"width": 4, "layers": 3, "last": "tanh"},
-        }
-        judge = {"discriminator_options": {"base": 4, "layers": 1}}
-        return [
-            cls(**tiny, **judge, losses=(("l1", 10.0),), steps=2, batch_size=2),
-            cls(**tiny, **judge, mode="wgan", penalty=10.0, d_steps=2, fresh=True, patch=8, pool=3, steps=2),
-        ]
+        return [cls(**cls.small, steps=2, batch_size=2)]
 
 
 Criterion = tuple[str, float, Loss]

@@ -28,12 +28,9 @@ class GANConfig(PostProcessingConfig):
     conditional : the discriminator sees the image the generator was given, too, as further channels
     mode, mode_options : of `recon.losses.ADVERSARIAL`, "gan", "lsgan", "wgan", "hinge", "energy"
     adversarial : weight of the generator's adversarial term
-    losses : (name, weight) or (name, weight, options) of `recon.losses.LOSSES`, of the generator
+    losses : (name, weight) or (name, weight, options) of `recon.losses.LOSSES`, of the generator; those that
+        look into a discriminator look into this one, and its margin ("feature-margin") is its loss, too
     features : the network in which perceptual losses compare, see `recon.losses.feature_network`
-    hidden : weight of the L1 distance in the discriminator's own hidden layers (MedGAN, PAN)
-    hidden_layers : weight of each of them, finest first; one number for all
-    hidden_pixels : weight of the images themselves in that sum, as layer 0
-    margin : the discriminator also lowers [margin − that sum]₊ (PAN); 0: it does not
     penalty : weight of the gradient penalty (WGAN-GP)
     bound : the discriminator's weights are kept in [−bound, bound] (WGAN); None: they are not
     mispair : weight of real pairs that do not belong together, as fakes
@@ -61,12 +58,8 @@ class GANConfig(PostProcessingConfig):
     mode: str = "gan"
     mode_options: Options = field(default_factory=dict)
     adversarial: float = 1.0
-    losses: tuple[Sequence[Any], ...] = ()
+    losses: tuple[Any, ...] = ()
     features: str = "auto"
-    hidden: float = 0.0
-    hidden_layers: tuple[float, ...] = (1.0,)
-    hidden_pixels: float = 0.0
-    margin: float = 0.0
     penalty: float = 0.0
     bound: float | None = None
     mispair: float = 0.0
@@ -112,8 +105,7 @@ class GANConfig(PostProcessingConfig):
             _nonnegative(f"{name} losses, weight of {loss[0]}", loss[1])
         if self.pretrain_loss not in LOSSES:
             raise ValueError(f"{name} pretrain_loss: there is no {self.pretrain_loss!r}")
-        weights = ("adversarial", "hidden", "hidden_pixels", "margin", "penalty", "mispair", "label_jitter")
-        for key in weights:
+        for key in ("adversarial", "penalty", "mispair", "label_jitter"):
             _nonnegative(f"{name} {key}", getattr(self, key))
         if self.label_jitter and self.mode != "lsgan":
             raise ValueError(f"{name} label_jitter: labels are numbers with mode 'lsgan', got {self.mode!r}")
@@ -132,8 +124,7 @@ class GANConfig(PostProcessingConfig):
             raise ValueError(f"{name} complex: expected 'channels' or 'magnitude', got {self.complex!r}")
         if self.mispair and (self.batch_size < 2 or not self.conditional):
             raise ValueError(f"{name} mispair: needs batch_size ≥ 2 and a conditional discriminator")
-        lowered = self.discriminator is not None and (self.adversarial or self.hidden)
-        if not lowered and not any(loss[1] for loss in self.losses):
+        if not (self.discriminator and self.adversarial) and not any(loss[1] for loss in self.losses):
             raise ValueError(f"{name} losses: nothing to lower without a discriminator and without losses")
 
     @property

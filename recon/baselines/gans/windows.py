@@ -27,9 +27,8 @@ class Windowed(PostProcessing, ABC):
     def build(self, scanner: TrainedFor) -> None:
         magnitude = scanner.complex and self.config.complex == "magnitude"
         super().build(replace(scanner, complex=False) if magnitude else scanner)
-        self.register_buffer(
-            "windows", torch.tensor(self._found)
-        )  # of x₀ and of images, over the image scale
+        # of x₀ and of images, over the image scale
+        self.register_buffer("windows", torch.tensor(self._found))
         self.trained_for = scanner
 
     def scanner_of(self, problem: Problem, images: Tensor) -> TrainedFor:
