@@ -26,42 +26,12 @@ from recon.data.sets import PairedData
 from recon.losses import LOSSES
 
 SHAPE = (12, 12)
-G = {"generator_options": {"base": 2, "blocks": 1, "downs": 1}}
-D = {"discriminator_options": {"base": 2, "layers": 1}}
-TINY = {
-    CycleGAN: {**G, **D, "pool": 3},
-    UNIT: {**G, "discriminator_options": {"base": 2, "layers": 1, "scales": 2}},
-    SimGAN: {
-        "generator_options": {"base": 2, "downs": 0, "blocks": 1, "ends": 3},
-        **D,
-        "pool": 3,
-        "pretrain": 1,
-        "d_warmup": 1,
-    },
-    DiscoGAN: {"generator_options": {"channels": (2, 3), "skips": "none", "last": "tanh"}, **D},
-    DualGAN: {"generator_options": {"base": 1, "depth": 2}, **D},
-    Kang2019: {
-        "generator_options": {"width": 2, "modules": 2},
-        "discriminator_options": {"channels": (2, 3), "strides": (2, 2), "kernel": 4, "hidden": None},
-        "patch": 8,
-    },
-    Hiasa2018: {**G, **D},
-    Kida2020: {**G, **D},
-    VAGAN: {
-        "generator": "EncoderDecoder",
-        "generator_options": {"channels": (4, 6), "activation": "leaky"},
-        "discriminator_options": {"channels": (2, 3), "hidden": None},
-        "dim": 2,
-        "accumulate": 1,
-        "d_bursts": 2,
-        "d_steps": 1,
-    },
-}
+ALL = [CycleGAN, UNIT, SimGAN, DiscoGAN, DualGAN, Kang2019, Hiasa2018, Kida2020, VAGAN]
 ACCEPTED = [CycleGAN, UNIT, SimGAN]
 
 
 def small(cls, **changes):
-    return cls(**{**TINY[cls], "steps": 3, "batch_size": 2, **changes})
+    return cls(**{**cls.small, "steps": 3, "batch_size": 2, **changes})
 
 
 def boxes(n, seed):
@@ -74,19 +44,20 @@ def boxes(n, seed):
 
 
 def contrasts(shape=None):
-    """Images y and what they are to look like, 2 − y in the box; nothing but the side is known of the pairs."""
+    """Images y and, unpaired, images of 2 − y in the box."""
 
     def side(n, seed):
         y = boxes(n, seed)
         y, truth = (y, torch.where(y > 0, 2 - y, y))
         if shape:
             y, truth = (x[:, None].expand(n, *shape) for x in (y, truth))
-        return Problem(Identity(y.shape[1:]), y.contiguous(), Gaussian(sigma=0.01)), truth.contiguous()
+        noise = Gaussian(sigma=0.01, data_ndim=y.ndim - 1)
+        return Problem(Identity(y.shape[1:]), y.contiguous(), noise), truth.contiguous()
 
     return PairedData(side(8, 0), side(3, 1), name="contrasts").unpaired()
 
 
-@pytest.mark.parametrize("cls", sorted(TINY, key=lambda c: c.name))
+@pytest.mark.parametrize("cls", ALL, ids=lambda c: c.name)
 def test_a_few_steps_move_both_players_and_stay_finite(cls):
     data, before = contrasts(), {}
     method = small(cls)
@@ -150,6 +121,28 @@ def test_saved_and_loaded_the_same(cls, tmp_path):
         images = data.validation[1]
         assert other.reverse(images).shape == images.shape
         assert torch.equal(other.reverse(images), method.reverse(images))
+
+
+def test_presets_have_the_papers_values():
+    c = CycleGAN().config
+    assert (c.generator, c.mode, c.mode_options, c.pool) == ("ResNetGenerator", "lsgan", {"scale": 0.5}, 50)
+    assert c.losses == (("cycle", 10.0), ("identity", 5.0)) and c.back_losses is None
+    assert (c.learning_rate, c.beta1, c.beta2, c.batch_size, c.schedule) == (2e-4, 0.5, 0.999, 1, "linear")
+    c = UNIT().config
+    assert (c.reconstruction, c.cycle, c.code, c.cycle_code, c.weight_decay) == (10, 10, 0.01, 0.01, 1e-4)
+    assert (c.learning_rate, c.decay, c.milestones[:2], c.steps) == (1e-4, 0.5, (100_000, 200_000), 1_000_000)
+    assert Kang2019().config.losses == (("cycle", 10.0), ("identity", 5.0)) and Kang2019().config.patch == 56
+    c = Kida2020().config
+    assert (c.d_learning_rate, c.beta1, c.label_jitter) == (1e-4, 0.1, 0.2)
+    c = VAGAN().config
+    assert (c.penalty, c.d_steps, c.d_bursts, c.dim, c.batch_size, c.accumulate) == (10, 5, 100, 3, 2, 6)
+    assert DualGAN().config.bound == 0.01 and DualGAN().config.mode == "wgan"
+    # all are methods of their names, and their networks exist
+    for cls in (*ALL, Zhang2018):
+        assert METHODS[cls.name] is cls and cls.tier == "B"
+        with torch.device("meta"):
+            network = cls().make(1, 1)
+        assert sum(p.numel() for p in network.parameters()) > 1000
 
 
 def prepared(method, data):
@@ -295,10 +288,8 @@ def test_ct_starts_from_filtered_back_projection():
 
 
 def test_shape_consistency_asks_for_segmentors_and_uses_them():
-    if "shape" not in LOSSES:
-        pytest.fail("the loss 'shape' is missing from the registry")
     data = contrasts()
-    tiny = {**G, **D, "steps": 2, "batch_size": 2, "dim": 2, "generator": "ResNetGenerator"}
+    tiny = {**Zhang2018.small, "steps": 2, "batch_size": 2, "dim": 2, "generator": "ResNetGenerator"}
     with pytest.raises(ValueError, match="segmentors"):
         Zhang2018(**tiny).fit(data)
     method = Zhang2018(**tiny)
@@ -320,7 +311,7 @@ def test_what_would_be_compared_with_a_truth_is_compared_with_the_input():
 
 def test_bad_input_is_refused():
     for wrong, word in (
-        ({"conditional": True}, "pairs"),
+        ({"conditional": True}, "partners"),
         ({"stack": 3}, "stack"),
         ({"discriminator": None}, "discriminator"),
         ({"back_losses": (("nothing", 1.0),)}, "back_losses"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,10 +36,8 @@ class UnpairedConfig(GANConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         name = type(self).__name__.removesuffix("Config")
-        if self.conditional or self.hidden or self.margin or self.mispair:
-            raise ValueError(
-                f"{name} conditional, hidden, margin, mispair: these are of pairs; expected False and 0"
-            )
+        if self.conditional:
+            raise ValueError(f"{name} conditional: images have no partners here; expected False, got True")
         if self.discriminator is None:
             raise ValueError(f"{name} discriminator: expected a network, got None")
         if self.stack != 1:
@@ -62,8 +60,8 @@ class CycleGANConfig(UnpairedConfig):
     generator: str = "ResNetGenerator"
     mode: str = "lsgan"
     mode_options: Options = field(default_factory=lambda: {"scale": 0.5})
-    losses: tuple[Sequence[Any], ...] = (("cycle", 10.0), ("identity", 5.0))
-    back_losses: tuple[Sequence[Any], ...] | None = None
+    losses: tuple[Any, ...] = (("cycle", 10.0), ("identity", 5.0))
+    back_losses: tuple[Any, ...] | None = None
     matching: float = 0.0
     steps: int = 200_000
 
@@ -116,6 +114,11 @@ class CycleGAN(Unpaired):
     """
 
     Config = CycleGANConfig
+    small: ClassVar[dict[str, Any]] = {
+        "generator_options": {"base": 2, "blocks": 1, "downs": 1},
+        "discriminator_options": {"base": 2, "layers": 1},
+        "pool": 3,
+    }
     segmentors: tuple[nn.Module, nn.Module] | None = None
 
     def build(self, scanner: TrainedFor) -> None:
@@ -156,17 +159,19 @@ class CycleGAN(Unpaired):
     def prepare(self) -> None:
         super().prepare()
         c = self.config
-        losses = c.losses if c.back_losses is None else c.back_losses
-        self.back_criteria = [self.criterion(*loss) for loss in losses if loss[1]]
-        for found, which in ((self.criteria, 1), (self.back_criteria, 0)):
-            for name, _, loss in found:
-                if name == "shape" and self.segmentors is None:
-                    raise ValueError(
-                        f"{type(self).__name__} losses: 'shape' needs segmentors; set method.segmentors = "
-                        "(of direct reconstructions, of images) before fit"
-                    )
-                if name == "shape" and self.segmentors is not None:
-                    loss.segmentor = self._frozen(self.segmentors[which])  # type: ignore[assignment]
+        self.criteria = self._criteria(c.losses, 1)
+        self.back_criteria = self._criteria(c.losses if c.back_losses is None else c.back_losses, 0)
+
+    def _criteria(self, losses: Sequence[Any], side: int) -> list[Criterion]:
+        """Those of a direction; "shape" gets the segmentor of the side that it leads to."""
+        found = []
+        for name, weight, *options in losses:
+            given = dict(options[0]) if options else {}
+            if name == "shape":
+                given["segmentor"] = self._segmentor(side)
+            if weight:
+                found.append(self.criterion(name, weight, given))
+        return found
 
     def d_loss(self, problem: Any, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """What the discriminators lower."""
@@ -224,23 +229,17 @@ class CycleGAN(Unpaired):
 
     @torch.no_grad()
     def _labels(self, a: Tensor, way: str) -> Tensor:
-        assert self.segmentors is not None
-        logits = self.segmentors[0 if way == "there" else 1](a)
+        logits = self._segmentor(0 if way == "there" else 1)(a)
         return logits.argmax(1) if logits.shape[1] > 1 else (logits > 0).long()
 
-    def _frozen(self, segmentor: nn.Module) -> nn.Module:
+    def _segmentor(self, side: int) -> nn.Module:
+        if self.segmentors is None:
+            raise ValueError(
+                f"{type(self).__name__} losses: 'shape' needs segmentors; set method.segmentors = "
+                "(of direct reconstructions, of images) before fit"
+            )
+        segmentor = self.segmentors[side]
         return segmentor.to(self.windows.device, self.windows.dtype).eval().requires_grad_(False)
-
-    @classmethod
-    def examples(cls) -> list[Any]:
-        tiny = {
-            "generator": "ResNetGenerator",
-            "generator_options": {"base": 2, "blocks": 1, "downs": 1},
-            "discriminator": "PatchDiscriminator",
-            "discriminator_options": {"base": 2, "layers": 1},
-            "patch": None,
-        }
-        return [cls(**tiny, steps=2, batch_size=2, pool=3)]
 
 
 def weighted(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from .config import Options
 from .cycle import CycleGAN, CycleGANConfig
 
 Optimizer = Literal["adam", "adamw", "rmsprop", "sgd"]
 Schedule = Literal["cosine", "constant", "step", "inverse", "linear"]
-Losses = tuple[Sequence[Any], ...]
+Losses = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,10 @@ class DiscoGAN(CycleGAN):
     """
 
     Config = DiscoGANConfig
+    small: ClassVar[dict[str, Any]] = {
+        "generator_options": {"channels": (2, 3), "skips": "none", "last": "tanh"},
+        "discriminator_options": {"base": 2, "layers": 1},
+    }
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,10 @@ class DualGAN(CycleGAN):
     """CycleGAN with Wasserstein critics: Yi, Zhang, Tan, Gong, ICCV 2017."""
 
     Config = DualGANConfig
+    small: ClassVar[dict[str, Any]] = {
+        "generator_options": {"base": 1, "depth": 2},
+        "discriminator_options": {"base": 2, "layers": 1},
+    }
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,11 @@ class Kang2019(CycleGAN):
     """
 
     Config = Kang2019Config
+    small: ClassVar[dict[str, Any]] = {
+        "generator_options": {"width": 2, "modules": 2},
+        "discriminator_options": {"channels": (2, 3), "strides": (2, 2), "kernel": 4, "hidden": None},
+        "patch": 8,
+    }
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -27,7 +26,7 @@ class SimGANConfig(UnpairedConfig):
         default_factory=lambda: {"downs": 0, "blocks": 4, "ends": 3, "norm": "none"}
     )
     discriminator_options: Options = field(default_factory=lambda: {"layers": 2, "norm": "none"})
-    losses: tuple[Sequence[Any], ...] = (("self-regularisation", 10.0),)
+    losses: tuple[Any, ...] = (("self-regularisation", 10.0),)
     pretrain: int = 1000
     pretrain_loss: str = "l1"
     d_warmup: int = 200
@@ -48,6 +47,13 @@ class SimGAN(Unpaired):
     """
 
     Config = SimGANConfig
+    small: ClassVar[dict[str, Any]] = {
+        "generator_options": {"base": 2, "downs": 0, "blocks": 1, "ends": 3},
+        "discriminator_options": {"base": 2, "layers": 1},
+        "pool": 3,
+        "pretrain": 1,
+        "d_warmup": 1,
+    }
 
     def g_terms(self, u: Tensor, truth: Tensor, fake: Tensor) -> dict[str, Tensor]:
         if self.pretraining and self.pretrained_by:
@@ -57,11 +63,3 @@ class SimGAN(Unpaired):
         images = {"G(b)": lambda: self.generated(truth), "G(G(a))": lambda: self.generated(fake)}
         terms = {"adversarial": self.config.adversarial * self.mode.generator(scores)}
         return terms | weighted(self.criteria, fake, u, truth, images)
-
-    @classmethod
-    def examples(cls) -> list[Any]:
-        tiny = {
-            "generator_options": {"base": 2, "downs": 0, "blocks": 1, "ends": 3},
-            "discriminator_options": {"base": 2, "layers": 1},
-        }
-        return [cls(**tiny, steps=4, batch_size=2, pretrain=1, d_warmup=1, pool=3)]

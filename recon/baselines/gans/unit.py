@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -29,7 +28,7 @@ class UNITConfig(CycleGANConfig):
     generator: str = "VAEGenerator"
     discriminator: str | None = "MultiScaleDiscriminator"
     mode_options: Options = field(default_factory=dict)
-    losses: tuple[Sequence[Any], ...] = ()
+    losses: tuple[Any, ...] = ()
     reconstruction: float = 10.0
     cycle: float = 10.0
     code: float = 0.01
@@ -63,6 +62,10 @@ class UNIT(CycleGAN):
     """
 
     Config = UNITConfig
+    small: ClassVar[dict[str, Any]] = {
+        "generator_options": {"base": 2, "blocks": 1, "downs": 1},
+        "discriminator_options": {"base": 2, "layers": 1, "scales": 2},
+    }
     network: VAEGenerator
     back: VAEGenerator
 
@@ -117,11 +120,3 @@ class UNIT(CycleGAN):
         code = mine.encode(mine.extended(u))
         code = code if generator is None else noisy(code, generator)
         return cropped(other.decode(code), u.shape[2:]).to(u.dtype)
-
-    @classmethod
-    def examples(cls) -> list[Any]:
-        tiny = {
-            "generator_options": {"base": 2, "blocks": 1, "downs": 1},
-            "discriminator_options": {"base": 2, "layers": 1, "scales": 2},
-        }
-        return [cls(**tiny, steps=2, batch_size=2)]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -32,7 +31,7 @@ class VAGANConfig(UnpairedConfig):
     )
     mode: str = "wgan"
     penalty: float = 10.0
-    losses: tuple[Sequence[Any], ...] = (("self-regularisation", 100.0),)
+    losses: tuple[Any, ...] = (("self-regularisation", 100.0),)
     d_steps: int = 5
     d_bursts: int = 100
     fresh: bool = True
@@ -57,6 +56,15 @@ class VAGAN(SimGAN):
     """
 
     Config = VAGANConfig
+    small: ClassVar[dict[str, Any]] = {
+        "generator": "EncoderDecoder",
+        "generator_options": {"channels": (4, 6), "activation": "leaky"},
+        "discriminator_options": {"channels": (2, 3), "hidden": None},
+        "dim": 2,
+        "accumulate": 1,
+        "d_bursts": 2,
+        "d_steps": 1,
+    }
 
     def generated(self, u: Tensor) -> Tensor:
         return u + self.network(u).to(u.dtype)
@@ -73,13 +81,3 @@ class VAGAN(SimGAN):
     def d_times(self, cycle: int) -> int:
         c: Any = self.config
         return c.d_bursts if cycle < 25 or cycle % 100 == 0 else c.d_steps
-
-    @classmethod
-    def examples(cls) -> list[Any]:
-        tiny = {
-            "generator": "EncoderDecoder",
-            "generator_options": {"channels": (2, 3)},
-            "discriminator_options": {"channels": (2, 3), "hidden": None},
-        }
-        few = {"d_steps": 2, "d_bursts": 3, "accumulate": 1, "batch_size": 2, "steps": 2}
-        return [cls(**tiny, **few, dim=2)]
