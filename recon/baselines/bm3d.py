@@ -107,6 +107,8 @@ def _stage(wide: Tensor, basic: Tensor | None, sigma: float, search: int, step: 
               + torch.arange(SIDE, device=wide.device)).flatten()  # fmt: skip
     for size in (1, 2, 4, 8, 16):
         members = (sizes == size).nonzero()[:, 0]
+        if not len(members):
+            continue
         for chosen in members.split(max(1, MEMORY // (SIDE**2 * size))):
             at = first[chosen] + offsets[order.indices[:size, chosen]]
             rows, cols = at // columns, at % columns
