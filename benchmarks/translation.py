@@ -4,8 +4,10 @@
     python benchmarks/translation.py --data DATA --out runs             # two cores: 2 h, small networks
     python benchmarks/translation.py --data DATA --out runs --device cuda --size paper --pixels 256
 
-Every training has the same wall time (--minutes, or --steps for one that is repeatable), the last weights
-are kept, and nothing is chosen on the test images. `runs` keeps every row: the same call goes on.
+Every training has the same wall time (--minutes, or --steps for one that is repeatable) in which its rate
+falls to 0 by a cosine, the last weights are kept, and nothing is chosen on the test images. Otherwise the
+settings are the papers', but for --size small: fewer channels, smaller batches, larger rates where theirs are
+for days of training (benchmarks/parts/translation_methods.py). `runs` keeps every row: the same call goes on.
 Methods that are not installed are dashes; a training that fails, or an image that is not finite, is counted.
 
 (a) Low-dose CT of real slices: FBP (Ram-Lak) of a fan-beam scan of so many photons that 20 cm of water have
@@ -166,13 +168,14 @@ def trained_and_scored(
 ) -> tuple[dict[str, Any], Tensor]:
     # time ends the training where no steps are given
     training = {
-        "seed": seed, "steps": args.steps or 10**6, "validate_every": 10**6, "checkpoint_every": 200,
+        "seed": seed, "steps": args.steps or 10**6, "schedule": "cosine", "validate_every": 10**6,
+        "checkpoint_every": 200,
     }  # fmt: skip
     method = methods.made(row, args.size, training)
     checkpoint = stem.with_suffix(".checkpoint.safetensors")
     if method.data_kind is not None:
         minutes = None if args.steps else args.minutes
-        method.fit(part.data.of_kind(method.data_kind), minutes=minutes, checkpoint=checkpoint)  # type: ignore[call-arg]
+        method.fit(part.data.of_kind(method.data_kind), minutes=minutes, checkpoint=checkpoint)
     problem, truth = part.test
     x = several(method, problem)
     if not bool(torch.isfinite(x).all()):
