@@ -117,12 +117,20 @@ class Learned(Reconstructor):
         return self.scanner(problem).image_scale
 
     def score(self, data: PairedData | UnpairedData) -> float:
-        """What tells on the validation images how training goes, higher is better; by default PSNR."""
-        return self.scores(data)["psnr_db_range_truth"]
+        """What tells on the validation images how training goes, higher is better; by default PSNR.
+
+        NaN where their truths are unknown.
+        """
+        return self.scores(data).get("psnr_db_range_truth", math.nan)
 
     def scores(self, data: PairedData | UnpairedData) -> dict[str, float]:
-        """Mean PSNR [dB] and SSIM over the validation images, data range max − min of each truth."""
+        """Mean PSNR [dB] and SSIM over the validation images, data range max − min of each truth.
+
+        None at all where truths are NaN, that is unknown, as of unpaired images without any pair.
+        """
         problem, truth = data.validation
+        if bool(torch.isnan(truth).any()):
+            return {}
         x = self(problem)
         size = magnitude(truth).flatten(1)
         # magnitudes of a complex image begin at 0
@@ -197,7 +205,7 @@ class Learned(Reconstructor):
             "steps": progress.step,
             "seconds": round(progress.seconds, 1),
             "threads": torch.get_num_threads(),
-            "validation": progress.scores[-1][1],
+            "validation": score if math.isfinite(score := progress.scores[-1][1]) else None,
         }
         if progress.kept is not None:
             self.record["kept"] = f"the weights of step {progress.kept}, best in validation"
@@ -247,7 +255,7 @@ def squared(x: Tensor) -> Tensor:
 def described(data: PairedData | UnpairedData) -> dict[str, Any]:
     """Which images are learned from: how many, and their seeds where they are drawn, for the card."""
     pairs = data.pairs if isinstance(data, UnpairedData) else data
-    told: dict[str, Any] = {"validation": len(pairs.validation[1])}
+    told: dict[str, Any] = {"validation": len(pairs.validation[1]), **getattr(pairs, "about", {})}
     if not hasattr(pairs, "train_size"):
         held = getattr(pairs, "train", None)
         return {"training": len(held[1]) if held else "not counted", **told}

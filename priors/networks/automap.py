@@ -22,8 +22,8 @@ class Automap(nn.Module):
     rank : of the full layers; None for full rank, as in the paper
     channels : 2 for real and imaginary part of a complex image, for each of which the paper has a network
 
-    y : (batch, n_data) -> image (batch, ny, nx), or (batch, channels, ny, nx) of several, and the last features
-    (batch, features, ny, nx), whose L1 norm the paper penalises
+    y : (batch, n_data) -> image (batch, ny, nx), of several channels (batch, channels, ny, nx), and the last
+    features (batch, features, ny, nx), whose L1 norm the paper penalises
     """
 
     def __init__(

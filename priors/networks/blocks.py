@@ -175,7 +175,7 @@ def activated(name: Activation) -> list[nn.Module]:
 
 
 def initialise(network: nn.Module, std: float = 0.02) -> None:
-    """Convolutions and full layers N(0, std²), normalisations N(1, std²), biases 0: the start of most GANs."""
+    """Convolutions and full layers N(0, std²), normalisations N(1, std²), biases 0: how most GANs start."""
     for module in network.modules():
         weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
         if isinstance(weight, nn.Parameter) and not isinstance(module, nn.PReLU):

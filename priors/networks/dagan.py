@@ -23,7 +23,7 @@ from .blocks import (
 
 
 class DAGANGenerator(nn.Module):
-    """clip(x + f(x)) to [−1, 1], f a U-Net that goes down to one pixel: the refinement of a zero-filled image.
+    """clip(x + f(x)) to [−1, 1], f a U-Net that goes down to one pixel: refines a zero-filled image.
 
     Yang G. et al., IEEE Trans. Med. Imaging 37 (2018): 4×4 of stride 2 with 64, 128, 256, 512, 512 … channels
     and leaky ReLU 0.2, back with 512, 1024, 1024, 1024, 256, 128, 64, 64 and ReLU, batch norm, 1×1 and tanh.
@@ -48,7 +48,7 @@ class DAGANGenerator(nn.Module):
         super().__init__()
         if len(down) != len(up) or len(down) < 2:
             raise ValueError(
-                f"DAGANGenerator up: expected as many widths as down, at least 2, got {len(up)} and {len(down)}"
+                f"DAGANGenerator up: expected as many widths as down, from 2, got {len(up)} and {len(down)}"
             )
         self.multiple, self.clip = 2 ** len(down), clip
         self.down = nn.ModuleList(
@@ -88,7 +88,7 @@ class DAGANGenerator(nn.Module):
 
 
 class DAGANDiscriminator(nn.Module):
-    """D(x), one verdict: 4×4 of stride 2 with 64 … 2048 channels, 1×1 to 1024 and 512, a residual block, full.
+    """D(x), one verdict: 4×4 of stride 2 with 64 … 2048 channels, 1×1 to 1024, 512, a residual block, full.
 
     Yang G. et al., IEEE Trans. Med. Imaging 37 (2018). Made for images of one shape, by its full layer.
 

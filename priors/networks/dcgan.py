@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from .blocks import Norm, biased, block, convolution, initialise, normalisation, transposed
@@ -35,7 +37,7 @@ class DCGANGenerator(nn.Module):
         widths = [base << k for k in reversed(range(steps))]
         first = transposed(latent, widths[0], 4, 1, dim=dim, padding=0, bias=bias)
         layers = [first, *normalisation(norm, widths[0], dim), nn.ReLU()]
-        for a, b in zip(widths[:-1], widths[1:], strict=True):
+        for a, b in pairwise(widths):
             layers += [transposed(a, b, dim=dim, bias=bias), *normalisation(norm, b, dim), nn.ReLU()]
         self.layers = nn.Sequential(*layers, transposed(widths[-1], out_channels, dim=dim), nn.Tanh())
         initialise(self)

@@ -14,10 +14,10 @@ from .spectral import Spectral
 
 
 class PatchDiscriminator(nn.Module):
-    """D(x), a map of verdicts on overlapping patches: 4×4 convolutions, leaky ReLU 0.2; no sigmoid.
+    """D(x), a map of verdicts on overlapping patches: 4×4 convolutions, leaky ReLU 0.2, no sigmoid.
 
     Isola, Zhu, Zhou, Efros, CVPR 2017: widths base, 2 base, … up to 8 base; all of stride 2 but the last two.
-    `layers` = 3 judges patches of 70 × 70, 1 of 16 × 16 (MedGAN), 2 of 34 × 34. No normalisation of the first.
+    `layers` = 3 judges patches of 70 × 70, 1 of 16 × 16 (MedGAN), 2 of 34 × 34. The first has no norm.
 
     in_channels : of the images; a conditional one gets image and condition, `torch.cat([x, y], 1)`
     base, layers : first width, and how many convolutions have stride 2

@@ -85,7 +85,7 @@ class EncoderDecoder(nn.Module):
             )
         if residual and in_channels != out_channels:
             raise ValueError(
-                f"EncoderDecoder residual: expected as many channels out as in, got {out_channels}, {in_channels}"
+                f"EncoderDecoder residual: as many channels out as in, got {out_channels}, {in_channels}"
             )
         self.multiple, self.residual, self.skips = 2 ** (len(channels) - 1), residual, joints
         stages = [(in_channels, channels[0]), *pairwise(channels)]

@@ -1,8 +1,9 @@
-"""Networks of plain convolutions for low-dose CT and MR: CNN10, WGAN-VGG, SMGAN, Wolterink, RED-CNN, RED-WGAN."""
+"""Plain convolutions for low-dose CT and MR: CNN10, WGAN-VGG, SMGAN, Wolterink, RED-CNN, RED-WGAN."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -60,7 +61,7 @@ class CNN10(Chain):
 
 
 class WGANVGGGenerator(Chain):
-    """Eight 3×3 convolutions of 32 channels, ReLU after each: Yang et al., IEEE Trans. Med. Imaging 37 (2018).
+    """Eight 3×3 of 32 channels, ReLU after each: Yang et al., IEEE Trans. Med. Imaging 37 (2018).
 
     last : "relu" as in the paper, for images in [0, 1]; "none" where images may be negative
     """
@@ -92,7 +93,7 @@ class SMGANGenerator(WGANVGGGenerator):
 class WolterinkGenerator(Chain):
     """Seven 3×3×3, from 32 to 128 channels, leaky ReLU: Wolterink et al., IEEE Trans. Med. Imaging 36 (2017).
 
-    The widths between are not sure (32, 32, 64, 64, 128, 128); theirs shrink the volume, here the size is kept.
+    The widths between are not sure (32, 32, 64, 64, 128, 128). Theirs shrink volumes, this keeps the size.
     """
 
     def __init__(
@@ -108,10 +109,10 @@ class WolterinkGenerator(Chain):
 
 
 class REDCNN(nn.Module):
-    """Five 5×5 convolutions that shrink the image, five transposed ones back, every second one joined by a sum.
+    """Five 5×5 convolutions that shrink the image, five transposed ones back, every second joined by sum.
 
-    Chen et al., IEEE Trans. Med. Imaging 36 (2017): 96 channels, ReLU after each sum; the input is added before
-    the last. Images under 21 pixels a side are extended by their edge, and the result cropped.
+    Chen et al., IEEE Trans. Med. Imaging 36 (2017): 96 channels, ReLU after each sum; the input is added
+    before the last. Images under 21 pixels a side are extended by their edge, and the result cropped.
 
     last : "relu" as in the paper, for images in [0, 1]; "none" where images may be negative
 
@@ -158,7 +159,7 @@ class REDWGANGenerator(nn.Module):
         dim: int = 3,
     ):
         super().__init__()
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(pairwise(widths))
         self.down = nn.ModuleList(
             block(a, b, norm="batch", activation="leaky", dim=dim) for a, b in [(channels, widths[0]), *pairs]
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -107,8 +108,7 @@ class ProgressiveGenerator(Growing):
         # theirs is a full layer of gain √2/4, the same as a 4×4 convolution of one pixel extended by 3
         self.first = nn.ModuleList([Equalised(latent, wide[0], 4, 3), Equalised(wide[0], wide[0])])
         self.scales = nn.ModuleList(
-            nn.ModuleList([Equalised(a, b), Equalised(b, b)])
-            for a, b in zip(wide[:-1], wide[1:], strict=True)
+            nn.ModuleList([Equalised(a, b), Equalised(b, b)]) for a, b in pairwise(wide)
         )
         self.images = nn.ModuleList(Equalised(w, out_channels, 1, gain=1.0) for w in wide)
 
@@ -125,7 +125,7 @@ class ProgressiveGenerator(Growing):
 
 
 class ProgressiveDiscriminator(Growing):
-    """The generator mirrored, means instead of repetition, a channel that tells how images differ; one verdict.
+    """The generator mirrored, means for repetition, a channel that tells how images differ; one verdict.
 
     x : (n, in_channels, side, side) -> (n, 1)
     """
@@ -135,8 +135,7 @@ class ProgressiveDiscriminator(Growing):
         wide = self.widths
         self.images = nn.ModuleList(Equalised(in_channels, w, 1) for w in wide)
         self.scales = nn.ModuleList(
-            nn.ModuleList([Equalised(b, b), Equalised(b, a)])
-            for a, b in zip(wide[:-1], wide[1:], strict=True)
+            nn.ModuleList([Equalised(b, b), Equalised(b, a)]) for a, b in pairwise(wide)
         )
         self.last = nn.ModuleList([Equalised(wide[0] + 1, wide[0]), Equalised(wide[0], wide[0], 4, 0)])
         self.verdict = Equalised(wide[0], 1, 1, gain=1.0)

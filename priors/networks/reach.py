@@ -18,8 +18,8 @@ def receptive_field(network: nn.Module | Sequence[nn.Module | Layer], axis: int 
 
     Padding, stride, dilation and up-sampling are followed exactly; the most is taken over the phases of
     up-sampled pixels. Of a network all layers count, in the order in which they were made, or those of its
-    `chain()` if it has one: skips and residual connections see less than the longest way. An image smaller than that
-    is seen whole. What instance or group normalisation makes of the whole image is not counted.
+    `chain()` if it has one: skips and residual connections see less than the longest way. A smaller image is
+    seen whole. What normalisation makes of the whole image is not counted.
 
     network : a module, or layers: modules or (kernel, stride) or (kernel, stride, dilation)
     axis : the side

@@ -45,14 +45,15 @@ class ResidualBlock(nn.Module):
 class ResNetGenerator(nn.Module):
     """7×7, two 3×3 of stride 2, residual blocks, two transposed 3×3, 7×7 and tanh; mirrored edges.
 
-    Zhu, Park, Isola, Efros, ICCV 2017 (CycleGAN), after Johnson, Alahi, Fei-Fei, ECCV 2016: 9 blocks for 256²,
-    6 for 128². Sides need be no multiples of 4: the image is extended by its edge, the result cropped.
+    Zhu, Park, Isola, Efros, ICCV 2017 (CycleGAN), after Johnson, Alahi, Fei-Fei, ECCV 2016: 9 blocks for
+    256², 6 for 128². Sides need be no multiples of 4: the image is extended by its edge, the result cropped.
 
     in_channels, out_channels : of the image
     base, blocks, downs : width of the first convolution, residual blocks, how often it is halved
     norm : "instance" without weights, as in the paper; others see `blocks.normalisation`
     residual : add the input to the output
     last : activation of the output, before the input is added
+    ends : side of the first and the last kernel, up to 7
     dim : 2 for planes, 3 for volumes
 
     x : (n, in_channels, *shape) -> (n, out_channels, *shape)
@@ -68,12 +69,13 @@ class ResNetGenerator(nn.Module):
         norm: Norm = "instance",
         residual: bool = False,
         last: Activation = "tanh",
+        ends: int = 7,
         dim: int = 2,
     ):
         super().__init__()
         if min(base, blocks) < 1 or downs < 0:
             raise ValueError(
-                f"ResNetGenerator base, blocks, downs: expected at least 1, 1, 0, got {base}, {blocks}, {downs}"
+                f"ResNetGenerator base, blocks, downs: expected ≥ 1, 1, 0, got {base}, {blocks}, {downs}"
             )
         if residual and in_channels != out_channels:
             raise ValueError(
@@ -81,7 +83,7 @@ class ResNetGenerator(nn.Module):
                 f"{out_channels}, {in_channels}"
             )
         self.downs, self.residual = downs, residual
-        layers = [block(in_channels, base, 7, norm=norm, dim=dim, mode="reflect")]
+        layers = [block(in_channels, base, ends, norm=norm, dim=dim, mode="reflect")]
         for k in range(downs):
             layers.append(block(base << k, base << k + 1, 3, 2, norm=norm, dim=dim))
         wide = base << downs
@@ -89,7 +91,7 @@ class ResNetGenerator(nn.Module):
         for k in reversed(range(downs)):
             up = transposed(base << k + 1, base << k, 3, dim=dim, output_padding=1, bias=biased(norm))
             layers.append(nn.Sequential(up, *normalisation(norm, base << k, dim), nn.ReLU()))
-        layers.append(block(base, out_channels, 7, activation=last, dim=dim, mode="reflect"))
+        layers.append(block(base, out_channels, ends, activation=last, dim=dim, mode="reflect"))
         self.layers = nn.Sequential(*layers)
         initialise(self)
 
@@ -103,12 +105,12 @@ class ResNetGenerator(nn.Module):
 class VAEGenerator(nn.Module):
     """decode(encode(x)): one half of UNIT, an autoencoder whose code is N(encode(x), 1).
 
-    Liu, Breuel, Kautz, NIPS 2017, as their later code has it: 7×7 of width 64, two 4×4 of stride 2, 4 residual
+    Liu, Breuel, Kautz, NIPS 2017, as in their later code: 7×7 of width 64, two 4×4 of stride 2, 4 residual
     blocks; back by 4 residual blocks, repetition of pixels with 5×5 convolutions, 7×7 and tanh. A translation
     from one domain to another is the decoder of one after the encoder of the other. In training N(0, 1) is
     added to the code; the Kullback–Leibler term is then mean of code².
 
-    x : (n, in_channels, *shape) -> (n, out_channels, *shape); sides multiples of 2^downs in `encode`, `decode`
+    x : (n, in_channels, *shape) -> (n, out_channels, *shape); `encode` takes `extended` ones
     """
 
     def __init__(

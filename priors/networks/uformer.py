@@ -15,13 +15,11 @@ from .blocks import cropped, extended
 class WindowAttention(nn.Module):
     """softmax(q kᵀ / √d + b) v among the pixels of every window × window square, b by relative position.
 
-    Liu et al., ICCV 2021 (Swin). With `shift` the squares are moved by half their side, cyclically, and pixels
-    from opposite edges do not see each other.
+    Liu et al., ICCV 2021 (Swin). With `shift` the squares are moved by half their side, cyclically, and
+    pixels from opposite edges do not see each other.
 
     x : (n, ny, nx, channels), sides multiples of the window -> like x
     """
-
-    where: Tensor
 
     def __init__(self, channels: int, heads: int, window: int = 8, shift: bool = False):
         super().__init__()
@@ -31,17 +29,13 @@ class WindowAttention(nn.Module):
         self.qkv, self.out = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
         self.bias = nn.Parameter(torch.empty((2 * window - 1) ** 2, heads))
         nn.init.trunc_normal_(self.bias, std=0.02)
-        axis = torch.arange(window)
-        apart = axis[:, None] - axis[None] + window - 1
-        where = apart[:, None, :, None] * (2 * window - 1) + apart[None, :, None, :]
-        self.register_buffer("where", where.reshape(window**2, window**2), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         n, ny, nx, c = x.shape
         x = x.roll((-self.shift, -self.shift), (1, 2)) if self.shift else x
         squares = self._squares(x)
         q, k, v = self.qkv(squares).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        bias = self.bias[self.where].permute(2, 0, 1)[None]
+        bias = self.bias[self._where()].permute(2, 0, 1)[None]
         if self.shift:
             bias = bias + self._apart(x)
         h = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
@@ -50,13 +44,20 @@ class WindowAttention(nn.Module):
         h = h.reshape(n, ny // w, nx // w, w, w, c).transpose(2, 3).reshape(n, ny, nx, c)
         return h.roll((self.shift, self.shift), (1, 2)) if self.shift else h
 
+    def _where(self) -> Tensor:
+        """Which entry of the bias two pixels of a window have, (window², window²)."""
+        axis = torch.arange(self.window, device=self.bias.device)
+        apart = axis[:, None] - axis[None] + self.window - 1
+        where = apart[:, None, :, None] * (2 * self.window - 1) + apart[None, :, None, :]
+        return where.reshape(self.window**2, self.window**2)
+
     def _squares(self, x: Tensor) -> Tensor:
         """(n, ny, nx, c) -> (n · windows, window², c)."""
         w, (n, ny, nx, c) = self.window, x.shape
         return x.reshape(n, ny // w, w, nx // w, w, c).transpose(2, 3).reshape(-1, w * w, c)
 
     def _apart(self, x: Tensor) -> Tensor:
-        """−inf between pixels that the shift brought together from opposite edges, (n · windows, 1, w², w²)."""
+        """−inf between pixels the shift brought together from opposite edges, (n · windows, 1, w², w²)."""
         parts = []
         for side in x.shape[1:3]:
             part = torch.zeros(side, device=x.device, dtype=x.dtype)
@@ -93,7 +94,7 @@ class WindowBlock(nn.Module):
 
 
 class Uformer(nn.Module):
-    """x + f(x): window attention on every scale, 4×4 convolutions of stride 2 down, transposed 2×2 up, joined.
+    """x + f(x): window attention on every scale, 4×4 of stride 2 down, transposed 2×2 up, joined.
 
     Wang, Cun, Bao, Zhou, Liu, Li, CVPR 2022, without their modulators. Every second block of a scale has its
     windows shifted. Sides need be no multiples: the image is extended by its edge and the result cropped.

@@ -32,7 +32,7 @@ class UNetGenerator(nn.Module):
     in_channels, out_channels : of the image
     base, depth : width of the first scale, doubled up to eightfold; how often the image is halved
     norm : "batch" as in the paper (which, with a batch of one, is "instance"), "instance", "group", "none"
-    dropout : part left out inside `dropping` in the widest decoder scales but the innermost; the paper's noise
+    dropout : part left out inside `dropping` in the widest decoder scales but the innermost; their noise
     residual : add the input to the output (SAGAN: Yi and Babyn, J. Digit. Imaging 31, 2018)
     last : activation of the output, before the input is added
     dim : 2 for planes, 3 for volumes
@@ -57,7 +57,7 @@ class UNetGenerator(nn.Module):
             raise ValueError(f"UNetGenerator depth, base: expected at least 2 and 1, got {depth}, {base}")
         if residual and in_channels != out_channels:
             raise ValueError(
-                f"UNetGenerator residual: expected as many channels out as in, got {out_channels}, {in_channels}"
+                f"UNetGenerator residual: as many channels out as in, got {out_channels}, {in_channels}"
             )
         widths, bias = [base * min(2**k, 8) for k in range(depth)], biased(norm)
         self.multiple, self.residual = 2**depth, residual
@@ -93,8 +93,8 @@ class UNetGenerator(nn.Module):
 class CasNet(nn.Sequential):
     """G₆(… G₁(x)): U-Nets of pix2pix end to end, each sees the image of the one before.
 
-    Armanious et al., Comput. Med. Imaging Graph. 79 (2020): 6 U-blocks, no loss between; the text names batch,
-    the training section instance normalisation, which is the same with their batches of one.
+    Armanious et al., Comput. Med. Imaging Graph. 79 (2020): 6 U-blocks, no loss between; the text names
+    batch, the training section instance normalisation, which is the same with their batches of one.
 
     blocks : number of U-Nets; the rest are settings of `UNetGenerator`, without dropout
 

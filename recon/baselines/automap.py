@@ -127,7 +127,7 @@ class AUTOMAP(Learned):
         c = self.config
         hidden = c.hidden or pixels
         numbers = weights(inside, pixels, hidden, c.rank, outside)
-        copies = 2 + MOMENTS[c.optimizer] + (c.average is not None)
+        copies = 2 + MOMENTS[c.optimizer] + (c.average is not None) + (c.keep == "best")
         needed = 4 * copies * numbers
         if needed <= c.memory_limit:
             return
@@ -136,7 +136,7 @@ class AUTOMAP(Learned):
         raise ValueError(
             f"AUTOMAP: {inside} numbers in and {outside * pixels} out make {numbers:,} weights, and to train "
             f"them takes {needed / 1e9:.3g} GB (weights, gradients, {c.optimizer}), more than memory_limit = "
-            f"{c.memory_limit:.3g} bytes; with rank={rank} it is {less / 1e9:.3g} GB, another, smaller model; "
+            f"{c.memory_limit:.3g} bytes; with rank={rank} it is {less / 1e9:.3g} GB, for a smaller model; "
             "or give fewer pixels, a smaller `hidden`, or a higher memory_limit"
         )
 

@@ -245,7 +245,7 @@ def test_super_resolution_enlarges(scale, dim):
 def test_dcgan_sizes():
     z = torch.randn(3, 7)
     x = networks.DCGANGenerator(latent=7, size=16, base=2)(z)
-    assert x.shape == (3, 1, 16, 16) and float(x.abs().max()) <= 1
+    assert x.shape == (3, 1, 16, 16) and bool((x.abs() <= 1).all())
     D = networks.DCGANDiscriminator(size=16, base=2)
     assert D(x).shape == (3, 1) and [f.shape[-1] for f in D.features(x)] == [8, 4]
     with torch.device("meta"):
