@@ -42,6 +42,7 @@ from torch import Tensor
 
 from operators import LinearOperator
 from recon import Problem
+from recon.comparison.dose import dose_note
 from recon.comparison.files import write_json, write_text
 from recon.data.heads import MU_WATER
 from recon.data.sets import TEST, PairedData
@@ -281,11 +282,12 @@ def told(part: Part, rows: list[dict[str, Any]], args: argparse.Namespace) -> li
         "",
         f"{truth.shape[-1]}² pixels of {part.source.pixel_size:.2f} mm, {len(part.data.train[1])} images to "
         f"learn from, {len(truth)} to score on; {budget} of training each, networks of size “{args.size}”, on "
-        f"{args.device} ({torch.get_num_threads()} threads), {len(part.seeds)} seed(s); mean ± "
-        "standard deviation over seeds; images a second one at a time on the processor.",
+        f"{args.device} ({torch.get_num_threads()} threads), {len(part.seeds)} seed(s). Mean ± standard "
+        "deviation over seeds; images a second one at a time on the processor.",
         "",
     ]
-    if part.name == "ct":
+    if isinstance(part.source, LowDosePairs):
+        lines += [f"{dose_note(part.source.geometry, part.source.noise, MU_WATER)}.", ""]
         said = [
             *tables.expectation(rows),
             "",

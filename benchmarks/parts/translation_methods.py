@@ -54,7 +54,7 @@ ABLATION = (
     Row("MedGAN", ("medgan",), "adversarial"),
 )
 
-# settings of networks by size; "paper" leaves every one as it was published, "tiny" is the presets' own `small`
+# settings of networks by size; "paper" leaves all as published, "tiny" is the presets' own `small`
 NETWORKS: dict[str, dict[str, dict[str, Any]]] = {
     "small": {
         "UNetGenerator": {"base": 16, "depth": 5},
