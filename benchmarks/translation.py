@@ -148,7 +148,7 @@ def run(part: Part, row: methods.Row, seed: int, args: argparse.Namespace, out: 
     path = stem.with_suffix(".json")
     if path.exists():
         there = json.loads(path.read_text())
-        if there["budget"] == budget and not (there.get("missing") and methods.found(row)):
+        if there["budget"] == budget:
             return there
     if methods.found(row) is None:
         return head | {"missing": True}
@@ -156,8 +156,11 @@ def run(part: Part, row: methods.Row, seed: int, args: argparse.Namespace, out: 
         about, image = trained_and_scored(part, row, seed, args, stem)
         np.save(stem.with_suffix(".npy"), image.cpu().numpy())
         line = head | about
+    except (ImportError, FileNotFoundError) as error:
+        # weights of features or a package that are not here: no fault of the method, and not kept
+        return head | {"missing": True, "why": f"{type(error).__name__}: {error}"}
     except (ValueError, ArithmeticError, RuntimeError) as error:
-        # a full disk or a missing package is no method's fault, and not caught
+        # a full disk is no method's fault either, and not caught
         line = head | {"error": f"{type(error).__name__}: {error}"}
     line = finite(line)
     write_json(path, line)
@@ -281,9 +284,9 @@ def told(part: Part, rows: list[dict[str, Any]], args: argparse.Namespace) -> li
         f"## {'(a) Low-dose CT' if part.name == 'ct' else '(c) Losses of MedGAN, PET-like to CT-like'}",
         "",
         f"{truth.shape[-1]}² pixels of {part.source.pixel_size:.2f} mm, {len(part.data.train[1])} images to "
-        f"learn from, {len(truth)} to score on; {budget} of training each, networks of size “{args.size}”, on "
-        f"{args.device} ({torch.get_num_threads()} threads), {len(part.seeds)} seed(s). Mean ± standard "
-        "deviation over seeds; images a second one at a time on the processor.",
+        f"learn from, {len(truth)} to score on; {budget} of training each, networks of size “{args.size}”, "
+        f"on {args.device} ({torch.get_num_threads()} threads), {len(part.seeds)} seed(s). Mean ± "
+        "standard deviation over seeds; images a second one at a time on the processor.",
         "",
     ]
     if isinstance(part.source, LowDosePairs):
@@ -301,7 +304,7 @@ def told(part: Part, rows: list[dict[str, Any]], args: argparse.Namespace) -> li
 
 def brief(row: dict[str, Any]) -> str:
     if row.get("missing"):
-        return f"{row['title']}: not installed"
+        return f"{row['title']}: {row.get('why', 'not installed')}"
     if "error" in row:
         return f"{row['title']}, seed {row['seed']}: {row['error'][:200]}"
     return f"{row['title']}, seed {row['seed']}: {row['scores']['psnr_db']:.2f} dB after {row['steps']} steps"

@@ -58,8 +58,8 @@ unet = FBPUNet(
 )  # fmt: skip
 images["U-Net"] = unet.fit(data)(problem)
 
-if "knn-patches" in METHODS:
-    images["nearest patches"] = METHODS["knn-patches"]().fit(data)(problem)
+if "patch-nearest-neighbours" in METHODS:
+    images["nearest patches"] = METHODS["patch-nearest-neighbours"]().fit(data)(problem)
 
 # %%
 for name, image in images.items():
