@@ -98,8 +98,7 @@ def low_dose(args: argparse.Namespace) -> LowDosePairs:
     if args.data is None:
         return LowDosePairs(size=args.pixels, validation_size=16, test_size=32, train_size=256)
     slices = stored_slices(args.data, args.pixels, FIELD)
-    sizes = [slices.count(part) for part in ("validation", "test", "train")]
-    return LowDosePairs(slices, args.pixels, FIELD, 360, 30.0, 3.0, "ram-lak", MU_WATER, *sizes)
+    return LowDosePairs(slices, args.pixels, FIELD, views=360, **slices.sizes)
 
 
 def ct_part(args: argparse.Namespace) -> Part:
@@ -114,7 +113,8 @@ def ct_part(args: argparse.Namespace) -> Part:
 
 def ablation_part(args: argparse.Namespace) -> Part:
     size, counts = (48, (2, 3, 6)) if args.quick else (args.ablation_pixels, (16, 64, 512))
-    source = ContrastPairs("pet", "ct", size, 0.5, True, *counts)
+    validation, test, train = counts
+    source = ContrastPairs("pet", "ct", size, validation_size=validation, test_size=test, train_size=train)
 
     def score(x: Tensor, truth: Tensor) -> dict[str, float]:
         return scoring.table_scores(x, truth, data_range=RANGE)

@@ -36,7 +36,7 @@ def tiles(truth: Tensor, mu_water: float, side: int = 8) -> Tensor:
     spread = torch.where(fine, parts.std(-1), math.inf)
     taken = torch.zeros_like(hu, dtype=torch.bool)
     chosen: list[list[int]] = []
-    for number in spread.flatten().argsort()[: int(fine.sum())].tolist():
+    for number in spread.flatten().argsort(stable=True)[: int(fine.sum())].tolist():
         image, rest = divmod(number, spread[0].numel())
         row, column = (2 * k for k in divmod(rest, spread.shape[2]))
         here = taken[image, row : row + side, column : column + side]
