@@ -9,6 +9,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .data_check import DataCheck as DataCheck
+    from .data_check import ErrorSplit as ErrorSplit
+    from .data_check import check_data as check_data
+    from .data_check import check_row as check_row
+    from .data_check import chi2_interval as chi2_interval
+    from .data_check import split_error as split_error
+    from .disagreement import Disagreement as Disagreement
+    from .failures import CaseReport as CaseReport
+    from .failures import Runs as Runs
+    from .failures import failure_report as failure_report
+    from .failures import read_runs as read_runs
+    from .failures import success_table as success_table
+    from .failures import write_report as write_report
     from .functions import as_function as as_function
     from .functions import differentiable as differentiable
     from .functions import linearised as linearised
@@ -30,34 +43,70 @@ if TYPE_CHECKING:
     from .lesions import TwoDomains as TwoDomains
     from .lesions import lesion_data as lesion_data
     from .lesions import with_lesions as with_lesions
+    from .membership import MembershipGap as MembershipGap
+    from .membership import membership_gap as membership_gap
     from .metal_task import metal_scan as metal_scan
     from .rates import Rate as Rate
     from .rates import conformal_threshold as conformal_threshold
     from .rates import p_values as p_values
     from .rates import rate as rate
+    from .samples import SamplesResult as SamplesResult
+    from .samples import harmed as harmed
+    from .samples import more_samples as more_samples
+    from .samples import rescanned as rescanned
     from .steganography import CycleJump as CycleJump
     from .steganography import as_map as as_map
     from .steganography import dct_quantised as dct_quantised
     from .steganography import hidden_code as hidden_code
     from .steganography import noisy as noisy
     from .steganography import quantised as quantised
+    from .triads import ReaderScores as ReaderScores
+    from .triads import StudyResult as StudyResult
+    from .triads import cohens_kappa as cohens_kappa
+    from .triads import evaluate_scores as evaluate_scores
+    from .triads import export_triads as export_triads
+    from .unsuitable import OutOfDistribution as OutOfDistribution
+    from .unsuitable import input_statistics as input_statistics
+    from .unsuitable import layer_features as layer_features
+    from .unsuitable import on_data as on_data
+    from .unsuitable import on_image as on_image
 
 _EXPORTS = {
+    "CaseReport": "failures",
     "CycleJump": "steganography",
+    "DataCheck": "data_check",
+    "Disagreement": "disagreement",
     "Discs": "lesions",
+    "ErrorSplit": "data_check",
     "LesionCases": "hallucination",
     "Letters": "lesions",
+    "MembershipGap": "membership",
+    "OutOfDistribution": "unsuitable",
     "Perturbation": "instability",
     "Rate": "rates",
+    "ReaderScores": "triads",
+    "Runs": "failures",
+    "SamplesResult": "samples",
     "ShareResult": "hallucination",
+    "StudyResult": "triads",
     "TwoDomains": "lesions",
     "as_function": "functions",
     "as_map": "steganography",
+    "check_data": "data_check",
+    "check_row": "data_check",
+    "chi2_interval": "data_check",
+    "cohens_kappa": "triads",
     "conformal_threshold": "rates",
     "dct_quantised": "steganography",
     "differentiable": "functions",
+    "evaluate_scores": "triads",
+    "export_triads": "triads",
+    "failure_report": "failures",
     "false_insertion": "hallucination",
+    "harmed": "samples",
     "hidden_code": "steganography",
+    "input_statistics": "unsuitable",
+    "layer_features": "unsuitable",
     "lesion_cases": "hallucination",
     "lesion_data": "lesions",
     "lesion_scores": "hallucination",
@@ -65,16 +114,25 @@ _EXPORTS = {
     "linearised": "functions",
     "matched_filter": "hallucination",
     "measure": "hallucination",
+    "membership_gap": "membership",
     "metal_scan": "metal_task",
+    "more_samples": "samples",
     "noisy": "steganography",
+    "on_data": "unsuitable",
+    "on_image": "unsuitable",
     "p_values": "rates",
     "quantised": "steganography",
     "rate": "rates",
+    "read_runs": "failures",
+    "rescanned": "samples",
+    "split_error": "data_check",
     "stability_curve": "instability",
+    "success_table": "failures",
     "vary_lesion_share": "hallucination",
     "with_lesions": "lesions",
     "worst_case": "instability",
     "worst_image": "instability",
+    "write_report": "failures",
 }
 
 __all__ = sorted(_EXPORTS)

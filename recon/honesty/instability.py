@@ -57,8 +57,8 @@ def worst_case(
     """argmax ‖f(y + e) − f(y)‖ over ‖e‖ ≤ radius·‖y‖, approximately: a lower bound of the worst case.
 
     "padam"  projected Adam from a random point (Genzel, Macdonald, März, IEEE Trans. Pattern Anal. Mach.
-             Intell. 45 (2023)): steps of `step` (radius·‖y‖/√N by default, falling to a hundredth of it), then
-             onto the ball. Adam's direction is not the gradient, the projection is Euclidean: it settles near
+             Intell. 45 (2023)): steps of `step` (radius·‖y‖/√N by default, falling to a hundredth), then onto
+             the ball. Adam's direction is not the gradient, the projection is Euclidean: it settles near
              e ∝ sign g instead of e ∝ g, and stays some per cent below the worst case of a linear f
     "power"  e ← radius·‖y‖ g/‖g‖, g = J(e)ᵀ(f(y + e) − f(y)): for a linear f the power iteration for its
              largest singular vector, whatever the scale; else Frank and Wolfe's step of length one
@@ -117,8 +117,8 @@ def worst_image(
     """argmax ½‖f(y + A r) − f(y)‖² − ½λ‖r‖² over images r, by gradient ascent with momentum.
 
     Antun, Renna, Poon, Adcock, Hansen, PNAS 117 (2020): the perturbation is one that an object could have. It
-    grows with the iterations; `history` and `size` say how far it went. With λ below the squared norm of f ∘ A
-    there is no maximum, only an end.
+    grows with the iterations; `history` and `size` say how far it went. With λ below the squared norm of
+    f ∘ A there is no maximum, only an end.
 
     weight : λ
     step, momentum : v ← momentum·v + step·gradient, r ← r + v

@@ -57,7 +57,7 @@ def metal_scan(
     rows, columns = geometry.image_shape
     if ny <= rows or nx <= columns or ny * columns != nx * rows:
         raise ValueError(
-            f"metal_scan fine: expected an image of more pixels than {geometry.image_shape} and of its shape, "
+            f"metal_scan fine: expected more pixels than {geometry.image_shape}, in the same proportion, "
             f"got {(ny, nx)}"
         )
     # of the body and the metal, both in one length of pixel

@@ -46,7 +46,7 @@ class CycleJump:
 
     @property
     def amplification(self) -> Tensor:
-        """Change / perturbation: about the size of F's slope for an honest map, 1/ε if x hides at height ε."""
+        """Change / perturbation: about F's slope for an honest map, 1/ε if x hides at height ε."""
         return self.change / self.perturbation
 
     @property
@@ -87,7 +87,7 @@ def hidden_code(
 
 
 def usual(image: Tensor, ndim: int = 2) -> dict[str, Map]:
-    """Noise of 1 % of the range, 256 grey levels, and, of images (ny, nx), DCT at quality 75; range of all."""
+    """Noise of 1 % of the range, 256 grey levels, and, of images (ny, nx), DCT at quality 75."""
     low, high = float(image.min()), float(image.max())
     if not high > low:
         raise ValueError("usual image: expected more than one value, got a constant")

@@ -60,7 +60,7 @@ def calcium_score(
             raise ValueError(f"calcium_score {name}: expected a positive number, got {value!r}")
     if not minimum_area >= 0 or ndim not in (2, 3) or image.ndim < ndim:
         raise ValueError(
-            f"calcium_score: expected minimum_area ≥ 0, ndim 2 or 3 and an image of that many dimensions, got "
+            f"calcium_score: expected minimum_area ≥ 0, ndim 2 or 3 and as many dimensions, got "
             f"{minimum_area!r}, {ndim!r} and {tuple(image.shape)}"
         )
     assert pixel_size is not None

@@ -2,7 +2,7 @@
 
 Of a complex image the magnitude is judged, whatever its phase: |x| takes its place, of image and truth each
 on its own, so that a complex reconstruction can meet a root-sum-of-squares truth. For the error of complex
-values call `recon.metrics.nrmse` and `psnr` themselves. Errors in HU, of calcium and near metal refuse complex images.
+values call `recon.metrics.nrmse` and `psnr` themselves. Errors in HU and of calcium refuse complex images.
 """
 
 from __future__ import annotations

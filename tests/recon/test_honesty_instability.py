@@ -35,7 +35,9 @@ def test_the_worst_case_of_a_linear_method_is_its_largest_singular_value(attack,
     largest = float(torch.linalg.svdvals(B)[0])
     found = worst_case(linear, PROBLEM, 0.3, attack, iterations=400)
     # from below: power iteration by its gap, projected Adam since its direction is not the gradient
-    torch.testing.assert_close(found.amplification, torch.full((3,), largest, dtype=D), rtol=tolerance, atol=0)
+    torch.testing.assert_close(
+        found.amplification, torch.full((3,), largest, dtype=D), rtol=tolerance, atol=0
+    )
     assert bool((found.amplification <= largest * (1 + 1e-12)).all())
     torch.testing.assert_close(found.size, 0.3 * Y.flatten(1).norm(dim=1), rtol=1e-9, atol=0)
     torch.testing.assert_close(found.change, (found.image - found.clean).flatten(1).norm(dim=1))

@@ -170,8 +170,8 @@ def test_few_photons_starve_behind_metal():
 
 def test_a_scan_of_metal_needs_a_beam_that_knows_it():
     fine = torch.zeros(96, 96)
+    water = Beam((60.0,), (1.0,), (1.0,), ((0.02,),), (0.02,), 60.0, ("water",))
     with pytest.raises(ValueError, match="2 materials"):
-        metal_scan(fine, Ellipses([]), GEOMETRY, Beam((60.0,), (1.0,), (1.0,), ((0.02,),), (0.02,), 60.0, ("w",)),
-                   i0=1e5)  # fmt: skip
+        metal_scan(fine, Ellipses([]), GEOMETRY, water, i0=1e5)
     with pytest.raises(ValueError, match="fine"):
         metal_scan(torch.zeros(48, 48), Ellipses([]), GEOMETRY, BEAM, i0=1e5)
