@@ -78,10 +78,11 @@ NETWORKS: dict[str, dict[str, dict[str, Any]]] = {
 CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
     "small": {
         "fbpunet": {"base": 16, "depth": 4, "batch_size": 4},
-        "redcnn": {"width": 32, "batch_size": 4},
-        "cnn10": {"batch_size": 4},
+        "redcnn": {"width": 32, "batch_size": 4, "learning_rate": 1e-3},
+        "cnn10": {"batch_size": 4, "learning_rate": 1e-3},
     },
     "tiny": {
+        "totalvariation": {"iterations": 10},
         "fbpunet": {"base": 4, "depth": 2, "batch_size": 2},
         "redcnn": {"width": 4, "batch_size": 2, "patch": 24},
         "cnn10": {"channels": (8, 4), "batch_size": 2, "patch": 24},
@@ -107,7 +108,7 @@ def made(row: Row, size: str, training: Mapping[str, Any]) -> Reconstructor:
     cls = METHODS[name]
     config = getattr(cls, "Config", None)
     if config is None:
-        return cls(**row.changes)
+        return cls(**CONFIGS.get(size, {}).get(plain(name), {}), **row.changes)
     default = config()
     settings = {**CONFIGS.get(size, {}).get(plain(name), {}), **training}
     changes = {k: v for k, v in row.changes.items() if not k.endswith("_options")}

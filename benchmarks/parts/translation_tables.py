@@ -72,12 +72,8 @@ def _cell(entry: dict[str, Any], key: str, form: str) -> str:
     if not math.isfinite(value):
         return DASH
     spread = entry["spread"].get(key)
-    shown = form.format(value)
-    return (
-        shown
-        if not spread or key in ("parameters", "images_per_second")
-        else f"{shown} ± {form.format(spread)}"
-    )
+    alone = not spread or key in ("parameters", "images_per_second", "steps")
+    return form.format(value) if alone else f"{form.format(value)} ± {form.replace('+', '').format(spread)}"
 
 
 def expectation(rows: Rows) -> list[str]:

@@ -185,6 +185,8 @@ class FBPUNetConfig(PostProcessingConfig):
         super().__post_init__()
         within("FBPUNet base", self.base, 1, 10_000)
         within("FBPUNet depth", self.depth, 1, 12)
+        if self.dim != 2:
+            raise ValueError(f"FBPUNet dim: expected 2, for volumes take FBPConvNet, got {self.dim}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"FBPUNet dropout: expected a number from 0 to below 1, got {self.dropout}")
 

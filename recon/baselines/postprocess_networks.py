@@ -7,10 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from priors.networks import CNN10 as CNN10Network
-from priors.networks import REDCNN as REDCNNNetwork
-from priors.networks import EncoderDecoder, ResNetGenerator
-from priors.networks import Uformer as UformerNetwork
+from priors import networks
 from priors.networks.blocks import Norm
 from priors.networks.centred import Centred
 
@@ -23,8 +20,8 @@ from .postprocess import PostProcessing, PostProcessingConfig
 class FBPConvNetConfig(PostProcessingConfig):
     """Jin et al. 2017: 64 … 1024 channels, batch norm; momentum 0.99, rate 0.01 falling, one image a step.
 
-    Their rate falls to 0.001 in a logarithmic ramp, here by cosine to 0; their bound of 0.01 on every value of
-    the gradient is one on its norm.
+    Their rate falls to 0.001 in a logarithmic ramp, here by cosine to 0; their bound of 0.01 on every value
+    of the gradient is one on its norm.
 
     base, depth : channels of the finest scale, doubled at each of `depth` scales
     norm : "none", "group", "instance", "layer" or "batch"
@@ -70,7 +67,7 @@ class FBPConvNet(PostProcessing):
     def make(self, inside: int, outside: int) -> nn.Module:
         c = self.config
         widths = [c.base * 2**k for k in range(c.depth)]
-        network = EncoderDecoder(
+        network = networks.EncoderDecoder(
             inside, outside, widths, c.skips, c.norm, down=c.down, up=c.up, dropout=c.dropout, dim=c.dim
         )
         nn.init.zeros_(network.last[0].weight)  # type: ignore[arg-type]
@@ -87,7 +84,7 @@ class FBPConvNet(PostProcessing):
 class ZeroFilledUNetConfig(FBPConvNetConfig):
     """Zbontar et al. 2018 (fastMRI): 32 channels, four times halved, instance norm, RMSProp 1e-3, ℓ₁.
 
-    Theirs sees magnitudes; here complex images are two channels. The rate falls to a tenth after 80 000 steps.
+    Theirs sees magnitudes, here complex images are two channels. The rate falls to a tenth at step 80 000.
     """
 
     base: int = 32
@@ -153,7 +150,7 @@ class REDCNN(PostProcessing):
     name = "red-cnn"
 
     def make(self, inside: int, outside: int) -> nn.Module:
-        return REDCNNNetwork(outside, self.config.width, last="none", dim=self.config.dim)
+        return networks.REDCNN(outside, self.config.width, last="none", dim=self.config.dim)
 
     @classmethod
     def examples(cls) -> list[Any]:
@@ -191,7 +188,7 @@ class CNN10(PostProcessing):
     name = "cnn-10"
 
     def make(self, inside: int, outside: int) -> nn.Module:
-        return CNN10Network(inside, outside, self.config.channels, dim=self.config.dim)
+        return networks.CNN10(inside, outside, self.config.channels, dim=self.config.dim)
 
     @classmethod
     def examples(cls) -> list[Any]:
@@ -205,8 +202,8 @@ class ResNetConfig(PostProcessingConfig):
     Training values are ours, those of RED-CNN.
 
     base, blocks, downs : width, residual blocks, and how often the image is halved
-    norm : "none", "group", "instance", "layer" or "batch"; the paper's "instance" takes the brightness out of an
-        image, which for attenuation is what one wants to know
+    norm : "none", "group", "instance", "layer" or "batch"; the paper's "instance" takes the brightness out of
+        an image, which for attenuation is what one wants to know
     and the settings of `PostProcessingConfig`
     """
 
@@ -237,7 +234,9 @@ class ResNet(PostProcessing):
 
     def make(self, inside: int, outside: int) -> nn.Module:
         c = self.config
-        return ResNetGenerator(inside, outside, c.base, c.blocks, c.downs, c.norm, last="none", dim=c.dim)
+        return networks.ResNetGenerator(
+            inside, outside, c.base, c.blocks, c.downs, c.norm, last="none", dim=c.dim
+        )
 
     @classmethod
     def examples(cls) -> list[Any]:
@@ -283,7 +282,7 @@ class Uformer(PostProcessing):
 
     def make(self, inside: int, outside: int) -> nn.Module:
         c = self.config
-        return UformerNetwork(outside, c.base, c.depths, c.window)
+        return networks.Uformer(outside, c.base, c.depths, c.window)
 
     @classmethod
     def examples(cls) -> list[Any]:

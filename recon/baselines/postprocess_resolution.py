@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from operators import LinearOperator
-from priors.networks import ESPCN as ESPCNNetwork
-from priors.networks import SRCNN as SRCNNNetwork
+from priors import networks
 
 from ..learned import TrainedFor
 from ..train_config import Optimizer, Schedule
@@ -45,15 +44,15 @@ class SRCNNConfig(PostProcessingConfig):
 class SRCNN(PostProcessing):
     """x = f(x₀),  x₀ the coarse image enlarged by cubic interpolation, f three convolutions.
 
-    Dong, Loy, He, Tang, IEEE Trans. Pattern Anal. Mach. Intell. 38 (2016). For `Downsample` problems; of other
-    ones x₀ is `direct`'s.
+    Dong, Loy, He, Tang, IEEE Trans. Pattern Anal. Mach. Intell. 38 (2016). For `Downsample` problems; of
+    other ones x₀ is `direct`'s.
     """
 
     Config = SRCNNConfig
     name = "srcnn"
 
     def make(self, inside: int, outside: int) -> nn.Module:
-        return SRCNNNetwork(inside, outside, self.config.middle, self.config.dim)
+        return networks.SRCNN(inside, outside, self.config.middle, self.config.dim)
 
     def first(self, A: LinearOperator, y: Tensor) -> Tensor:
         c, inner = unscaled(A)
@@ -75,7 +74,10 @@ def enlarged(y: Tensor, factor: int, shape: tuple[int, ...], axes: int = 2) -> T
     """
     channels = to_channels(y, axes)
     mode = "bicubic" if axes == 2 else "trilinear"
-    wide = functional.interpolate(channels, scale_factor=factor, mode=mode, align_corners=False)
+    # torch's antialiased cubic is that of Keys, which keeps planes planes; its other one does not
+    wide = functional.interpolate(
+        channels, scale_factor=factor, mode=mode, align_corners=False, antialias=axes == 2
+    )
     fine = from_channels(wide, y, axes, factor)
     return fine[(..., *(slice(n) for n in shape[-axes:]))]
 
@@ -115,7 +117,7 @@ class ESPCN(PostProcessing):
         super().build(scanner)
 
     def make(self, inside: int, outside: int) -> nn.Module:
-        return ESPCNNetwork(inside, outside, self._factor, self.config.dim)
+        return networks.ESPCN(inside, outside, self._factor, self.config.dim)
 
     def factor(self, scanner: TrainedFor) -> int:
         """Fine pixels for a coarse one."""

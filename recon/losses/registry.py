@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from . import adversarial, pixel
+from . import adversarial, discriminated, frequency, gradients, pixel, segmentation, structure
 from .base import Loss
 
 _ALL: tuple[type[Loss], ...] = (
@@ -21,6 +21,20 @@ _ALL: tuple[type[Loss], ...] = (
     pixel.Air,
     pixel.LatentL2,
     pixel.LatentKL,
+    structure.SSIM,
+    structure.MSSSIM,
+    structure.Structural,
+    gradients.GradientConsistency,
+    gradients.GradientDifference,
+    gradients.TV,
+    frequency.KSpace,
+    discriminated.DiscriminatorFeatures,
+    discriminated.FeatureMargin,
+    discriminated.Sharpness,
+    segmentation.CrossEntropy,
+    segmentation.Focal,
+    segmentation.Dice,
+    segmentation.Shape,
     adversarial.Mispair,
 )
 

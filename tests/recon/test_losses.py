@@ -73,7 +73,8 @@ def test_its_value_at_the_truth(loss, x, truth, at_truth):
 def test_its_gradient_is_that_of_finite_differences(loss, x, truth, at_truth):
     x = x.clone().requires_grad_(True)
     # all of the examples are smooth at their x; float64 leaves 1e-6 of an error of step 1e-6
-    assert torch.autograd.gradcheck(lambda v: loss(v, truth), (x,), eps=1e-6, atol=1e-5, rtol=1e-4)
+    # along one random direction of all pixels
+    assert torch.autograd.gradcheck(lambda v: loss(v, truth), (x,), atol=1e-6, rtol=1e-4, fast_mode=True)
     (slope,) = torch.autograd.grad(loss(x, truth), x)
     assert bool((slope.flatten(1).abs().amax(1) > 0).all())
 
@@ -108,7 +109,9 @@ def test_masks_count_or_are_refused(loss, x, truth, at_truth):
     found = loss(x, truth, mask)
     outside = torch.where(mask, x, x + 0.3)
     torch.testing.assert_close(loss(outside, truth, mask), found, rtol=1e-12, atol=0)
-    torch.testing.assert_close(loss(x, truth, 2.0 * mask), found, rtol=1e-12, atol=0)
+    # the ε of Dice is in pixels, and weights of 2 are twice as many
+    near = 1e-5 if "dice" in (loss.name, getattr(getattr(loss, "loss", None), "name", "")) else 1e-12
+    torch.testing.assert_close(loss(x, truth, 2.0 * mask), found, rtol=near, atol=0)
     torch.testing.assert_close(loss(x, truth, torch.ones_like(mask)), loss(x, truth), rtol=1e-12, atol=0)
 
 

@@ -184,7 +184,7 @@ def test_the_table_is_invertible_where_tissues_differ(source):
 def test_pure_pixels_are_mapped_exactly():
     """Without texture, blur and noise, a pixel of one tissue has its values in both images."""
     bare = {n: Modality(modality(n).values, dict.fromkeys(HU, 0.0)) for n in ("t1", "ct")}
-    data = ContrastPairs(bare["t1"], bare["ct"], name="bare", **SMALL)
+    data = ContrastPairs(bare["t1"], bare["ct"], matched=False, name="bare", **SMALL)
     shares = data.shares(2)
     assert float((sum(shares.values()) - 1).abs().max()) < 1e-6
     problem, truth = data.pairs([2])
@@ -199,6 +199,9 @@ def test_pure_pixels_are_mapped_exactly():
     assert seen > 300
     torch.testing.assert_close(data.best(2), truth[0])
     assert data.floor(2) == 0
+    matched = ContrastPairs(bare["t1"], bare["ct"], name="bare", **SMALL)
+    torch.testing.assert_close(matched.pairs([2])[0].y * bare["t1"].top, problem.y * bare["ct"].top)
+    assert matched.source.top == pytest.approx(bare["ct"].top)
 
 
 def test_best_image_has_the_stated_error():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -43,7 +43,16 @@ class Modality:
     fwhm: float = 0.0
     noise: float = 0.0
     rician: bool = False
-    unit: str = ""
+
+    @property
+    def top(self) -> float:
+        """Value of the brightest tissue."""
+        return max(self.values.values())
+
+    def scaled(self, factor: float) -> Modality:
+        """In another unit: every value times `factor`."""
+        values, texture = ({t: factor * v for t, v in d.items()} for d in (self.values, self.texture))
+        return replace(self, values=values, texture=texture, noise=factor * self.noise)
 
 
 def modality(name: str) -> Modality:
@@ -51,15 +60,15 @@ def modality(name: str) -> Modality:
     if name == "ct":
         values = {t: float(to_attenuation(torch.tensor(v).double(), MU_WATER)) for t, v in HU.items()}
         texture = {t: MU_WATER * v / 1000 for t, v in HU_TEXTURE.items()}
-        return Modality(values, texture, unit="1/mm")
+        return Modality(values, texture)
     if name == "pet":
         uptake = {"air": 0.0, **UPTAKE}
-        return Modality(uptake, {t: 0.08 * v for t, v in uptake.items()}, 5.0, 0.05, unit="grey matter 1")
+        return Modality(uptake, {t: 0.08 * v for t, v in uptake.items()}, 5.0, 0.05)
     if name in CONTRASTS:
         sequence = typical_sequence(name)
         signal = {t: abs(sequence.signal(tissue)) for t, tissue in TISSUES.items()}
         top = max(signal.values())
-        return Modality(signal, {t: 0.05 * v for t, v in signal.items()}, 0.0, 0.02 * top, True, "water 1")
+        return Modality(signal, {t: 0.05 * v for t, v in signal.items()}, 0.0, 0.02 * top, True)
     raise ValueError(f"modality: expected 'ct', 'pet' or one of {', '.join(CONTRASTS)}, got {name!r}")
 
 
@@ -92,6 +101,8 @@ class ContrastPairs(TaskPairs):
 
     source, target : "ct", "pet", "t1", "t2", "pd", "flair", "t2-star", or a `Modality`
     correlation : ρ, how much of the target's texture is in the source
+    matched : y is multiplied until its brightest tissue has the value of x's, as networks are given images of
+        one scale, and units of MR and PET are arbitrary; False leaves the units of `modality`
     size : pixels a side of a field of 220 mm
     Others as in `TaskPairs`.
     """
@@ -102,6 +113,7 @@ class ContrastPairs(TaskPairs):
         target: str | Modality = "ct",
         size: int = 64,
         correlation: float = 0.5,
+        matched: bool = True,
         validation_size: int = 8,
         test_size: int = 16,
         train_size: int | None = 256,
@@ -117,6 +129,8 @@ class ContrastPairs(TaskPairs):
         self.correlation = float(correlation)
         if set(self.source.values) != set(self.target.values):
             raise ValueError("ContrastPairs: expected source and target with values for the same tissues")
+        if matched:
+            self.source = self.source.scaled(self.target.top / self.source.top)
 
     def shares(self, seed: int) -> dict[str, Tensor]:
         """Share of each tissue in every pixel, air among them; their sum is 1. (ny, nx), float64."""
