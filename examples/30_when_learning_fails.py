@@ -27,7 +27,7 @@ for name, method in methods.items():
     survived, invented = lesion_survival(method, cases), false_insertion(method, cases)
     print(f"{name:20s} letters kept {survived}, invented {invented}")
 
-# %% Images that explain their data have a reduced χ² near that of the truth. A split tells what data cannot show
+# %% Images that explain their data have a χ² near that of the truth; a split says what data cannot show
 truth = cases.background + cases.lesion
 for name, method in {"the truth": lambda p: truth, **methods}.items():
     row = check_row(name, method, cases.present, truth, iterations=25)
@@ -36,8 +36,8 @@ for name, method in {"the truth": lambda p: truth, **methods}.items():
         f"{row['visible_error']:.3f} and do not {row['invisible_error']:.3f}"
     )
 
-# %% The change of the data by 3 % that changes the image most, by the gradient of each method. Of total variation
-# the solver is attacked: it gets specks, the networks get ellipses that are not there
+# %% The change of the data by 3 % that changes the image most, by the gradient of each method, of total
+# variation that of its solver: this gets specks, the networks get ellipses that are not there
 first = Problem(data.A, cases.absent.y[:1], cases.absent.noise.select(slice(0, 1)))
 attacked = {}
 for name, method in methods.items():

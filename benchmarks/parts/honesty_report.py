@@ -118,15 +118,24 @@ def cohen(rows: Rows) -> list[str]:
     cells = []
     for r in rows:
         told = "–" if r["share"] is None else f"{r['share']:g}"
-        result = [r["error"], "", "", ""] if r["error"] else [
-            share(r["survival"]), share(r["insertion"]), f"{r['kept']:.2f}", f"{r['inserted']:.2f}"]  # fmt: skip
+        scores = [f"{r['kept']:.2f}", f"{r['inserted']:.2f}"]
+        result = [share(r["survival"]), share(r["insertion"]), *scores]
+        result = [r["error"], "", "", ""] if r["error"] else result
         cells.append([r["method"], told, *result])
     head = ["method", "share with lesions", "survival", "insertion", "mean score with", "without"]
     return ["## Cohen's experiment: lesions in the training data", "", *table(head, cells)]
 
 
-SECTIONS = {"details": details, "worst": worst, "views": views, "data": data, "unsuitable": unsuitable,
-            "membership": membership, "ensemble": ensemble, "cohen": cohen}  # fmt: skip
+SECTIONS = {
+    "details": details,
+    "worst": worst,
+    "views": views,
+    "data": data,
+    "unsuitable": unsuitable,
+    "membership": membership,
+    "ensemble": ensemble,
+    "cohen": cohen,
+}
 
 
 def report(found: dict[str, Any]) -> str:
