@@ -32,6 +32,12 @@ from recon.zoo.recipes import recipe
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 CHUNK, EVERY = 20, 20
+FEW: dict[str, dict[str, Any]] = {
+    "learned-primal-dual": {"steps": 5000},
+    "learned-gradient": {"steps": 5000},
+    "fbp-unet": {"steps": 1500},
+}
+"""With N images: shorter, and of all weights on the way those best in validation, for more steps overfit."""
 HEAD = (
     "Mean ± standard deviation of the first 100 test images, range max − min of each truth; `min`: of "
     "training, on one core. Made by `python benchmarks/dival_learned.py --report`.\n\n"
@@ -63,7 +69,8 @@ def trained(work: Path, name: str, images: int | None, minutes: float | None, **
             last = f", {progress.scores[-1][1]:.2f} dB" if progress.scores else ""
             print(f"{out.name}: step {progress.step} of {progress.steps}, {progress.seconds:.0f} s{last}")
 
-    settings = {**recipe("ellipses-dival", name), **changes}
+    few = {**FEW[name], "keep": "best"} if images else {}
+    settings = {**recipe("ellipses-dival", name), **few, **changes}
     train_method(name, DivalPairs(images), out, minutes, callback=show, **settings)
     return out
 

@@ -68,13 +68,18 @@ class Crops:
     def batches(self, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         while True:
             drawn = [self.one(generator) for _ in range(size)]
-            yield torch.stack([label for label, _ in drawn]), torch.stack([image for _, image in drawn])[:, None]
+            yield (
+                torch.stack([label for label, _ in drawn]),
+                torch.stack([image for _, image in drawn])[:, None],
+            )
 
     def one(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         label = torch.stack([torch.randint(n, (), generator=generator) for n in TASKS.values()])
         source, blur, noise, texture = label.tolist()
         image = self.crop(self.pools[source], generator)
-        image = self.filtered(image, torch.exp(-2 * (torch.pi * BLURS[blur]) ** 2 * (self.fy**2 + self.fx**2)))
+        image = self.filtered(
+            image, torch.exp(-2 * (torch.pi * BLURS[blur]) ** 2 * (self.fy**2 + self.fx**2))
+        )
         white = torch.randn(image.shape, generator=generator)
         grain = self.filtered(white, self.transfer(TEXTURES[texture], generator))
         image = (image + NOISES[noise] * grain / grain.std()).clamp(-1, 1)

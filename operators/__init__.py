@@ -87,6 +87,7 @@ if TYPE_CHECKING:
     from .prewhitening import noise_from_border as noise_from_border
     from .prewhitening import noise_from_corners as noise_from_corners
     from .prewhitening import prewhiten as prewhiten
+    from .resample import Downsample as Downsample
     from .rician import Rician as Rician
     from .rings import gain_errors as gain_errors
     from .rings import remove_rings as remove_rings
@@ -124,6 +125,7 @@ _EXPORTS = {
     "ConeBeam": "volume",
     "ConeVectors": "vectors",
     "DetectorBlur": "detector",
+    "Downsample": "resample",
     "Emission": "emission",
     "EnergyIntegrating": "energy_integrating",
     "EspiritMaps": "autocalibration",

@@ -6,8 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,12 +18,12 @@ from priors.networks.critic import Critic
 from priors.networks.seeds import seeded
 
 from .base import Reconstructor
-from .data.sets import Measurements, PairedData, UnpairedData
+from .data.sets import PairedData, UnpairedData
 from .fidelity import PWLS, count
 from .learned import Learned, TrainedFor, squared
 from .problem import Problem
 from .solvers import Iterate, gradient_descent, nmapg, run
-from .training import Progress, TrainingConfig, within
+from .training import TrainingConfig, within
 
 COLLAPSED = 0.01
 """A critic whose gap is less than this part of the distance between the images has learned nothing."""
@@ -152,22 +151,17 @@ class CriticRegularisation(Learned):
         self.register_buffer("weight", torch.tensor(self.config.weight or 0.0))
         self.trained_for = scanner
 
-    def fit(
-        self,
-        data: PairedData | UnpairedData,
-        *,
-        minutes: float | None = None,
-        checkpoint: str | Path | None = None,
-        callback: Callable[[Progress], None] | None = None,
-    ) -> Self:
-        """Learn the critic from `data`, then λ from its images and noise; see `recon.training.train`.
+    def before_fit(self, data: PairedData | UnpairedData) -> None:
+        """No training without images that can tell anything."""
+        assert isinstance(data, UnpairedData)
+        _check_images(type(self).__name__, data)
+
+    def after_fit(self, data: PairedData | UnpairedData) -> None:
+        """λ, from images and noise of `data`.
 
         The record, and so the card, gets λ, how the critic ranks naive reconstructions and total variation
         images of the validation data, and a warning where it tells nothing.
         """
-        if isinstance(data, UnpairedData) and not isinstance(data, Measurements):
-            _check_images(type(self).__name__, data)
-        super().fit(data, minutes=minutes, checkpoint=checkpoint, callback=callback)
         if self.config.weight is None:
             problem, images = next(data.batches(64, torch.Generator().manual_seed(self.config.seed)))
             self.weight.fill_(self.estimated_weight(problem, images))
@@ -179,7 +173,6 @@ class CriticRegularisation(Learned):
                 f"collapsed critic: its gap is {rankings['naive'].gap:.4f} of the distance between true "
                 "images and naive reconstructions; train longer, or with another learning rate"
             )
-        return self
 
     def loss(self, problem: Problem, images: Tensor, generator: torch.Generator) -> Tensor:
         """E Ψ(true) − E Ψ(naive) + penalty; the naive reconstructions are of `problem`, the truths not."""

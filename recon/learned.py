@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
 from torch import Tensor
@@ -23,7 +23,8 @@ from .metrics import psnr, ssim
 from .metrics.fidelity import magnitude
 from .problem import Problem
 from .train_fabric import OnDevice
-from .training import Progress, TrainingConfig, train, within
+from .train_players import Loss
+from .training import Player, Progress, TrainingConfig, train, within
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ class Learned(Reconstructor):
     """
 
     Config: ClassVar[type[TrainingConfig]]
+    tier: ClassVar[Literal["A", "B", "C"] | None] = None
+    """A: validated against published or closed-form numbers; B: trains and is tested; C: adapter."""
 
     def __init__(self, config: Any = None, **changes: Any):
         super().__init__()
@@ -105,17 +108,29 @@ class Learned(Reconstructor):
         scale = spread(self.scale(problem), len(problem.A.in_shape))
         return squared(self(problem) / scale - images / scale).mean()
 
+    def players(self) -> Loss | Sequence[Player]:
+        """What `train` lowers: one loss over all weights; or players, where parts have their own."""
+        return self.loss
+
     def scale(self, problem: Problem) -> float | Tensor:
         """What images are divided by, a number or one per image: their size in the training data."""
         return self.scanner(problem).image_scale
 
     def score(self, data: PairedData | UnpairedData) -> float:
-        """What tells on the validation images how training goes, higher is better; by default PSNR."""
-        return self.scores(data)["psnr_db_range_truth"]
+        """What tells on the validation images how training goes, higher is better; by default PSNR.
+
+        NaN where their truths are unknown.
+        """
+        return self.scores(data).get("psnr_db_range_truth", math.nan)
 
     def scores(self, data: PairedData | UnpairedData) -> dict[str, float]:
-        """Mean PSNR [dB] and SSIM over the validation images, data range max − min of each truth."""
+        """Mean PSNR [dB] and SSIM over the validation images, data range max − min of each truth.
+
+        None at all where truths are NaN, that is unknown, as of unpaired images without any pair.
+        """
         problem, truth = data.validation
+        if bool(torch.isnan(truth).any()):
+            return {}
         x = self(problem)
         size = magnitude(truth).flatten(1)
         # magnitudes of a complex image begin at 0
@@ -163,6 +178,7 @@ class Learned(Reconstructor):
             raise ValueError(
                 f"{type(self).__name__}.fit data: expected {wanted.__name__}, got {type(data).__name__}{hint}"
             )
+        self.before_fit(data)
         generator = torch.Generator().manual_seed(self.config.seed)
         problem, images = next(data.batches(32, generator))
         self.build(self.scanner_of(problem, images))
@@ -171,7 +187,7 @@ class Learned(Reconstructor):
         there = cast(PairedData, OnDevice(data, fabric.device)) if fabric else data
         progress = train(
             self,
-            self.loss,
+            self.players(),
             there,
             self.config,
             score=lambda: self.score(there),
@@ -189,11 +205,22 @@ class Learned(Reconstructor):
             "steps": progress.step,
             "seconds": round(progress.seconds, 1),
             "threads": torch.get_num_threads(),
-            "validation": progress.scores[-1][1],
+            "validation": score if math.isfinite(score := progress.scores[-1][1]) else None,
         }
+        if progress.kept is not None:
+            self.record["kept"] = f"the weights of step {progress.kept}, best in validation"
         if fabric:
             self.record["device"] = f"{fabric.world_size} × {fabric.device.type}"
+        if self.tier is not None:
+            self.record["tier"] = self.tier
+        self.after_fit(data)
         return self
+
+    def before_fit(self, data: PairedData | UnpairedData) -> None:
+        """What a method looks at, or refuses, before `fit` makes its layers; nothing unless it says so."""
+
+    def after_fit(self, data: PairedData | UnpairedData) -> None:
+        """What a method does with its weights learned and `record` written; nothing unless it says so."""
 
     def scanner_of(self, problem: Problem, images: Tensor) -> TrainedFor:
         """The scanner to learn for, and the size of its images, from the first batch."""
@@ -228,7 +255,7 @@ def squared(x: Tensor) -> Tensor:
 def described(data: PairedData | UnpairedData) -> dict[str, Any]:
     """Which images are learned from: how many, and their seeds where they are drawn, for the card."""
     pairs = data.pairs if isinstance(data, UnpairedData) else data
-    told: dict[str, Any] = {"validation": len(pairs.validation[1])}
+    told: dict[str, Any] = {"validation": len(pairs.validation[1]), **getattr(pairs, "about", {})}
     if not hasattr(pairs, "train_size"):
         held = getattr(pairs, "train", None)
         return {"training": len(held[1]) if held else "not counted", **told}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +21,7 @@ from .data.sets import PairedData, UnpairedData
 from .learned import Learned, TrainedFor
 from .problem import Problem
 from .solvers import Iterate, nmapg, run
-from .training import Progress, TrainingConfig, within
+from .training import TrainingConfig, within
 
 
 @dataclass(frozen=True)
@@ -87,21 +86,12 @@ class NETT(Learned):
         self.register_buffer("weight", torch.tensor(c.weight or 0.0))
         self.trained_for = scanner
 
-    def fit(
-        self,
-        data: PairedData | UnpairedData,
-        *,
-        minutes: float | None = None,
-        checkpoint: str | Path | None = None,
-        callback: Callable[[Progress], None] | None = None,
-    ) -> Self:
-        """Learn the network from `data`, then λ from 16 of its training pairs; see `recon.training.train`."""
-        super().fit(data, minutes=minutes, checkpoint=checkpoint, callback=callback)
+    def after_fit(self, data: PairedData | UnpairedData) -> None:
+        """λ, from 16 training pairs."""
         if self.config.weight is None:
             problem, images = next(data.batches(16, torch.Generator().manual_seed(self.config.seed)))
             self.weight.fill_(self._tried(problem, images))
         self.record["weight"] = float(self.weight)
-        return self
 
     def loss(self, problem: Problem, images: Tensor, generator: torch.Generator) -> Tensor:
         """Mean (D(E(v)) − artefacts of v)² over clean and degraded v, and R(clean) over R(degraded)."""

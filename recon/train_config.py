@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 Optimizer = Literal["adam", "adamw", "rmsprop", "sgd"]
-Schedule = Literal["cosine", "constant", "step", "inverse"]
+Schedule = Literal["cosine", "constant", "step", "inverse", "linear"]
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,14 @@ class TrainingConfig:
     learning_rate, beta1, beta2 : of the optimiser (RMSProp's decay is beta2, the momentum of SGD is beta1)
     weight_decay : apart from the gradient with "adamw", added to it with the others
     schedule : "cosine" to zero over the steps; "constant"; "step", times `decay` at every one of
-        `milestones`; "inverse", over 1 + step / `inverse_steps`
+        `milestones`; "inverse", over 1 + step / `inverse_steps`; "linear", constant for the first half of the
+        steps, then in a line to zero
     warmup : steps over which the rate rises linearly to its schedule
     milestones, decay, inverse_steps : of the schedules
     clip : bound of the gradient's norm over all weights; None for none
     average : decay of the exponential average of weights which is kept at the end; None for the last weights
+    keep : "last", or "best", the weights (or their average) of the highest validation score, which is taken
+        every `validate_every` steps
     precision : "bfloat16" computes networks in it (weights, operators and losses of float32 data stay
         float32); float64 data are not touched
     validate_every, checkpoint_every : steps
@@ -57,6 +60,7 @@ class TrainingConfig:
     decay: float = 0.1
     inverse_steps: int = 500
     precision: Literal["float32", "bfloat16"] = "float32"
+    keep: Literal["last", "best"] = "last"
 
     def __post_init__(self) -> None:
         name = type(self).__name__
@@ -87,6 +91,7 @@ class TrainingConfig:
             "optimizer": tuple(OPTIMIZERS),
             "schedule": tuple(SCHEDULES),
             "precision": ("float32", "bfloat16"),
+            "keep": ("last", "best"),
         }
         for key, names in allowed.items():
             if getattr(self, key) not in names:
@@ -115,6 +120,7 @@ SCHEDULES: dict[str, Callable[[TrainingConfig, float], float]] = {
     "constant": lambda c, position: 1.0,
     "step": lambda c, position: c.decay ** sum(m <= position for m in c.milestones),
     "inverse": lambda c, position: 1 / (1 + position / c.inverse_steps),
+    "linear": lambda c, position: min(1.0, max(0.0, 2 - 2 * position / c.steps)),
 }
 
 OPTIMIZERS: dict[str, Callable[[TrainingConfig, list[Tensor]], torch.optim.Optimizer]] = {

@@ -19,6 +19,7 @@ class Progress:
     step, steps : done and in all        seconds : of training, over all sessions
     losses : one per step                scores : (step, validation score), higher is better
     terms : the parts of a loss that names them, one number per step each
+    kept : step of the weights that are kept; None: the last, or where it stands
     curve : a row every `validate_every` steps and at the end: step, seconds, the mean since the row before of
         the loss and of each term, and the score, if any
     """
@@ -30,6 +31,7 @@ class Progress:
     scores: list[tuple[int, float]] = field(default_factory=list)
     terms: dict[str, list[float]] = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
+    kept: int | None = None
 
     def add(self, terms: Mapping[str, float]) -> None:
         """One step more, with the loss's parts; a loss without names has the single part ""."""

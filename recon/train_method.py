@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ def train_method(
     callback: Callable[[Progress], None] | None = None,
     log: str | Path | None = None,
     fabric: Any = None,
-    called: str | None = None,
+    called: str | Sequence[str] | None = None,
     **changes: Any,
 ) -> Learned:
     """Train the method called `name` and save it as `out`.safetensors with its card `out`.json.
@@ -42,7 +42,8 @@ def train_method(
     callback : given the progress after every step
     log : folder for TensorBoard (the extra `train`)
     fabric : a launched Lightning Fabric, see `recon.train_fabric`
-    called : the problem in the card's command, as a path to its file; None: the data's name
+    called : the problem in the card's command, as a path to its file, or the words that name the data there;
+        None: the data's name
     changes : of the configuration: the recipe in `recon.zoo.recipes` for `data.name`, or else the paper's
 
     `out`.checkpoint.safetensors is written meanwhile, resumed from if it is there, and removed at the end;
@@ -194,9 +195,11 @@ def configured(name: str, data: PairedData, changes: dict[str, Any]) -> Learned:
     return method
 
 
-def _command(name: str, data: str, minutes: float | None, half: bool, changes: dict[str, Any]) -> str:
+def _command(
+    name: str, data: str | Sequence[str], minutes: float | None, half: bool, changes: dict[str, Any]
+) -> str:
     """The line for a shell that trains so."""
-    words = ["recon", "train", name, "--problem", data]
+    words = ["recon", "train", name, *(["--problem", data] if isinstance(data, str) else data)]
     words += [] if minutes is None else ["--minutes", f"{minutes:g}"]
     words += [] if half else ["--full"]
     for key, value in changes.items():

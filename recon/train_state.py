@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from .checkpoints import read_tensors, write_tensors
-from .train_config import TrainingConfig, differences, optimiser
+from .train_config import TrainingConfig, differences
 from .train_fabric import Ranks
 from .train_log import Progress
+from .train_players import Loss, Player, Turn, turns
 
 Terms = Mapping[str, Tensor]
 
@@ -25,25 +26,61 @@ class DivergedError(ValueError):
 
 
 class State:
-    """Weights of a network, their running average, and the optimiser."""
+    """Weights of a network, their running averages, and the optimiser of every player."""
 
-    def __init__(self, network: nn.Module, config: TrainingConfig, ranks: Ranks):
+    def __init__(
+        self, network: nn.Module, config: TrainingConfig, ranks: Ranks, loss: Loss | Sequence[Player]
+    ):
         self.network, self.config, self.ranks = network, config, ranks
-        self.named = dict(network.named_parameters())
-        self.optimizer = optimiser(config, self.named.values())
-        self.averaged = {k: p.detach().clone() for k, p in self.named.items()} if config.average else {}
+        self.named, self.turns = turns(network, loss, config)
+        self.decay = {k: t.config.average for t in self.turns if t.config.average for k in t.named}
+        self.averaged = {k: self.named[k].detach().clone() for k in self.decay}
+        self.between = True
+        self.best: dict[str, Tensor] = {}
+        self.best_at = -math.inf, 0  # score and step
 
-    def step(self, parts: Sequence[Callable[[], Terms]], share: float, rate: float) -> dict[str, float]:
-        """One step of the optimiser down the mean of `parts`, the losses of batches; returns its terms.
+    def cycle(
+        self,
+        step: int,
+        losses: Callable[[int, int, Player], tuple[Sequence[Callable[[], Terms]], float]],
+        rate: Callable[[TrainingConfig], float],
+    ) -> dict[str, float]:
+        """The steps of every player in turn; returns their terms, each the mean over its player's steps.
+
+        losses : (step, number of the player's step in it, player) -> the losses of batches, and their share
+        """
+        found, taken = dict[str, float](), 0
+        for turn in self.turns:
+            self._alone(turn)
+            times = turn.player.times(step)
+            for _ in range(times):
+                values = self.step(turn, *losses(step, taken, turn.player), rate(turn.config))
+                # what a later step meets is no longer the state after a cycle
+                self.between, taken = False, taken + 1
+                for name, value in values.items():
+                    found[name] = found.get(name, 0.0) + value / times
+        self.between = True
+        return found
+
+    def _alone(self, turn: Turn) -> None:
+        """Gradients for nobody but this player."""
+        if len(turn.named) < len(self.named):
+            for k, p in self.named.items():
+                p.requires_grad_(k in turn.named)
+
+    def step(
+        self, turn: Turn, parts: Sequence[Callable[[], Terms]], share: float, rate: float
+    ) -> dict[str, float]:
+        """One step of a player down the mean of `parts`, its losses of batches; returns their terms.
 
         share : of these batches in those of all ranks
         DivergedError where a term or the gradient is NaN or inf; the weights are then as before the step
         """
-        self.optimizer.zero_grad(set_to_none=True)
+        turn.optimizer.zero_grad(set_to_none=True)
         weight, values = share / len(parts), dict[str, Tensor]()
         for part in parts:
             with self.precision():
-                terms = part()
+                terms = turn.named_terms(part())
             (weight * cast(Tensor, sum(terms.values()))).backward()
             for name, term in terms.items():
                 part_of = weight * term.detach().double()
@@ -52,19 +89,21 @@ class State:
         for name, value in found.items():
             if not math.isfinite(value):
                 raise DivergedError(f"{_named(name)} is NaN or inf ({value})")
-        weights = [p for p in self.named.values() if p.grad is not None]
+        weights = [p for p in turn.named.values() if p.grad is not None]
         self.ranks.sum_gradients(weights)
-        if self.config.clip:
-            length = nn.utils.clip_grad_norm_(weights, self.config.clip)
+        if turn.config.clip:
+            length = nn.utils.clip_grad_norm_(weights, turn.config.clip)
         else:
             length = nn.utils.get_total_norm([cast(Tensor, p.grad) for p in weights])
         if not bool(torch.isfinite(length)):
-            raise DivergedError(f"the gradient of {self._culprit(parts)} is NaN or inf")
-        for group in self.optimizer.param_groups:
+            raise DivergedError(f"the gradient of {self._culprit(turn, parts)} is NaN or inf")
+        for group in turn.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.step()
-        for k, average in self.averaged.items():
-            average.lerp_(self.named[k].detach(), 1 - (self.config.average or 0.0))
+        turn.optimizer.step()
+        turn.bound()
+        for k, decay in self.decay.items():
+            if k in turn.named:
+                self.averaged[k].lerp_(self.named[k].detach(), 1 - decay)
         return found
 
     def precision(self) -> Any:
@@ -74,33 +113,42 @@ class State:
         device = next(iter(self.named.values())).device.type
         return torch.autocast(device, torch.bfloat16)
 
-    def _culprit(self, parts: Sequence[Callable[[], Terms]]) -> str:
+    def _culprit(self, turn: Turn, parts: Sequence[Callable[[], Terms]]) -> str:
         """The term whose gradient is not finite, computed once more; of several ranks, this one's."""
-        weights = list(self.named.values())
+        weights = list(turn.named.values())
         for part in parts:
             with self.precision():
-                terms = part()
+                terms = turn.named_terms(part())
             for name, term in terms.items():
                 gradients = torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True)
                 if any(g is not None and not bool(torch.isfinite(g).all()) for g in gradients):
                     return _named(name)
         return "the loss"
 
-    def evaluate(self, score: Callable[[], float]) -> float:
-        """Score of the (averaged) weights, in evaluation mode; training goes on as if it had not happened."""
+    def evaluate(self, score: Callable[[], float], step: int) -> float:
+        """Score of the (averaged) weights, in evaluation mode; training goes on as if it had not happened.
+
+        With `keep` "best" they are kept in mind if none had a higher one.
+        """
         current = {k: p.detach().clone() for k, p in self.named.items()}
         self._assign(self.averaged)
         self.network.eval()
         with torch.no_grad():
             value = score()
+        if self.config.keep == "best" and value > self.best_at[0]:
+            self.best_at = value, step
+            self.best = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         self.network.train()
         self._assign(current)
         return value
 
-    def finish(self) -> None:
-        """Keep the averaged weights, if there are any, and turn training off."""
-        self.optimizer.zero_grad(set_to_none=True)
+    def finish(self, best: bool = True) -> None:
+        """Keep the best or the averaged weights, if there are any, and turn training off."""
+        for turn in self.turns:
+            turn.optimizer.zero_grad(set_to_none=True)
         self._assign(self.averaged)
+        if best and self.best:
+            self.network.load_state_dict(self.best)
         self.network.eval().requires_grad_(False)
 
     def finite(self) -> bool:
@@ -112,9 +160,11 @@ class State:
         """Write everything that the next step depends on."""
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.averaged.items()}
-        for k, p in self.named.items():
-            held = self.optimizer.state[p].items() if p in self.optimizer.state else ()
-            tensors |= {f"optimizer.{key}.{k}": v for key, v in held if isinstance(v, Tensor)}
+        tensors |= {f"best.{k}": v for k, v in self.best.items()}
+        for turn in self.turns:
+            for k, p in turn.named.items():
+                held = turn.optimizer.state[p].items() if p in turn.optimizer.state else ()
+                tensors |= {f"optimizer.{key}.{k}": v for key, v in held if isinstance(v, Tensor)}
         for name, values in {"losses": progress.losses, **_prefixed(progress.terms)}.items():
             tensors[name] = torch.tensor(values, dtype=torch.float64)
         header = {
@@ -124,6 +174,8 @@ class State:
             "scores": progress.scores,
             "curve": progress.curve,
         }
+        if self.best:
+            header["best"] = self.best_at
         write_tensors(path, tensors, header)
 
     def restore(self, path: Path) -> Progress:
@@ -139,10 +191,14 @@ class State:
             self.network.load_state_dict(_part(tensors, "network."))
             for k in self.averaged:
                 self.averaged[k].copy_(tensors[f"average.{k}"])
+            if header.get("best"):
+                value, step = header["best"]
+                self.best, self.best_at = _part(tensors, "best."), (float(value), int(step))
             for key in {k.split(".")[1] for k in tensors if k.startswith("optimizer.")}:
                 for k, value in _part(tensors, f"optimizer.{key}.").items():
-                    self.optimizer.state[self.named[k]][key] = _beside(self.named[k], key, value)
-        except (RuntimeError, KeyError) as error:
+                    owner = next(t for t in self.turns if k in t.named)
+                    owner.optimizer.state[self.named[k]][key] = _beside(self.named[k], key, value)
+        except (RuntimeError, KeyError, TypeError, ValueError, StopIteration) as error:
             raise ValueError(f"{path}: checkpoint of another network ({error})") from None
         try:
             return _progress(tensors, header, self.config.steps)

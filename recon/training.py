@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,15 @@ from .train_log import Progress as Progress
 from .train_log import curve_path, write_curve
 from .train_method import train_method as train_method
 from .train_method import train_seeds as train_seeds
+from .train_players import MOST, Loss
+from .train_players import Player as Player
 from .train_state import DivergedError as DivergedError
 from .train_state import State, named_terms
-
-Loss = Callable[[Problem, Tensor, torch.Generator], Tensor | Mapping[str, Tensor]]
 
 
 def train(
     network: nn.Module,
-    loss: Loss,
+    loss: Loss | Sequence[Player],
     data: PairedData | UnpairedData,
     config: TrainingConfig,
     *,
@@ -53,7 +53,8 @@ def train(
 
     network, data, config : what learns, from what, how
     loss : (problem, images, generator) -> a number, or numbers by name whose sum is lowered; images are
-        truths (paired) or other images (unpaired)
+        truths (paired) or other images (unpaired). Or players who take turns: then a step is a cycle in
+        which each of them, in order, makes its steps down its own loss over its own part of the network
     score : of the network on the validation images, higher is better; called every `validate_every` steps
     minutes : wall-time bound over all sessions; the schedule then ends where time does, and the run, unlike
         one of `steps` steps, is not repeatable
@@ -72,25 +73,25 @@ def train(
     step and seed. The network then has its last finite (averaged) weights, and the checkpoint is of that
     step.
     """
-    ranks, state = Ranks(fabric), State(network, config, Ranks(fabric))
+    ranks, state = Ranks(fabric), State(network, config, Ranks(fabric), loss)
     progress = Progress(steps=config.steps)
     files = _Files(Path(checkpoint) if checkpoint else None, state, ranks)
     progress = files.begin(progress)
     network.train().requires_grad_(True)
-    batches = _Batches(data, config, ranks)
+    batches = _Batches(data, config, ranks, 1 if len(state.turns) == 1 else MOST)
     started = time.perf_counter() - progress.seconds
     with _asked_to_stop(checkpoint is not None) as asked:
         while progress.step < config.steps and not (minutes and progress.seconds >= 60 * minutes):
             spent = progress.seconds / (60 * minutes) if minutes else 0.0
-            parts, share = batches.losses(progress.step, loss)
+            position = max(progress.step, spent * config.steps)
             try:
-                values = state.step(parts, share, rate(config, max(progress.step, spent * config.steps)))
+                values = state.cycle(progress.step, batches.losses, lambda c, at=position: rate(c, at))
             except DivergedError as error:
                 raise DivergedError(_told(error, progress, config, files.diverged(progress))) from None
             progress.add(values)
             progress.seconds, stop = ranks.agree(time.perf_counter() - started, bool(asked))
             if progress.step % config.validate_every == 0:
-                progress.mark(state.evaluate(score) if score else None)
+                progress.mark(state.evaluate(score, progress.step) if score else None)
             if progress.step % config.checkpoint_every == 0:
                 files.write(progress)
             if callback and ranks.first:
@@ -102,8 +103,11 @@ def train(
             if stop:
                 files.write(progress)
                 raise SystemExit(128 + signal.SIGTERM) if signal.SIGTERM in asked else KeyboardInterrupt
+    if score and config.keep == "best" and progress.step % config.validate_every:
+        state.evaluate(score, progress.step)
     files.write(progress)
     state.finish()
+    progress.kept = state.best_at[1] if state.best else None
     with torch.no_grad():
         progress.mark(score() if score else None)
     files.write_curve(progress)
@@ -113,13 +117,19 @@ def train(
 class _Batches:
     """The batches of every step, and this rank's share of them."""
 
-    def __init__(self, data: PairedData | UnpairedData, config: TrainingConfig, ranks: Ranks):
-        self.data, self.config, self.ranks = data, config, ranks
+    def __init__(self, data: PairedData | UnpairedData, config: TrainingConfig, ranks: Ranks, most: int = 1):
+        self.data, self.config, self.ranks, self.most = data, config, ranks, most
         self.number, self.held = -1, list[tuple[Problem, Tensor]]()
 
-    def losses(self, step: int, loss: Loss) -> tuple[list[Callable[[], Mapping[str, Tensor]]], float]:
-        """For every batch of this step a function that computes its loss; and the share of them."""
-        c, number, share = self.config, step // self.config.reuse, 1.0
+    def losses(
+        self, step: int, taken: int, player: Player
+    ) -> tuple[list[Callable[[], Mapping[str, Tensor]]], float]:
+        """For every batch of a player's step a function that computes its loss; and the share of them.
+
+        taken : steps made before in this cycle, by all players
+        """
+        c, share = self.config, 1.0
+        number = step // c.reuse * self.most + (taken if player.fresh else 0)
         if number != self.number:
             self.number, self.held = number, []
             for i in range(c.accumulate):
@@ -128,8 +138,8 @@ class _Batches:
         parts = []
         for i, (problem, images) in enumerate(self.held):
             problem, images, share = self.ranks.share(problem, images)
-            draw = 2 * (step * c.accumulate + i) + 1
-            parts.append(self._loss(loss, problem, images, draw))
+            draw = 2 * ((step * self.most + taken) * c.accumulate + i) + 1
+            parts.append(self._loss(player.loss, problem, images, draw))
         return parts, share
 
     def _loss(
@@ -187,13 +197,17 @@ class _Files:
 
     def diverged(self, progress: Progress) -> str:
         """Leave the last good weights in the network and on disk; says where they are."""
-        if not self.state.finite() and self.path and self.path.exists():
+        good = self.state.finite() and self.state.between
+        if not good and self.path and self.path.exists():
             progress = self.state.restore(self.path)
-        elif not self.state.finite():
-            self.state.finish()
+        elif not good:
+            finite = self.state.finite()
+            self.state.finish(best=False)
+            if finite:
+                return "the weights in the network are from the middle of that step; there is no checkpoint"
             return "the weights are not finite either, and there is no checkpoint"
         kept = progress.step > 0 and self.write(progress)
-        self.state.finish()
+        self.state.finish(best=False)
         where = f" and in {self.path}" if kept else ""
         return f"the weights of step {progress.step} are in the network{where}"
 

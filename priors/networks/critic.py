@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
+from . import discriminators
+
 
 class Critic(nn.Module):
     """Ψ(x): 5×5 convolutions, then two full layers, to one number per image.
@@ -85,11 +87,11 @@ class LocalCritic(nn.Module):
         return verdicts.sum((1, 2, 3)) / math.sqrt(x.shape[-2] * x.shape[-1])
 
 
-class PatchDiscriminator(nn.Module):
-    """D(x), a map of verdicts on overlapping patches: 4×4 convolutions of stride 2, leaky ReLU 0.2, one 4×4.
+class PatchDiscriminator(discriminators.PatchDiscriminator):
+    """D(x), a map of verdicts on overlapping patches of an image without channels, or of an iterate.
 
-    Isola, Zhu, Zhou, Efros, CVPR 2017 (pix2pix), without their normalisation, which would let one image of a
-    batch tell about another.
+    The one of `priors.networks`, of stride 2 all through and without its normalisation, which is for images
+    whose scale is not known.
 
     channels : of the convolutions, from 64 doubling in the paper
     detail : size of what it is to see, in the unit of x, by which x is divided
@@ -98,14 +100,11 @@ class PatchDiscriminator(nn.Module):
     """
 
     def __init__(self, channels: Sequence[int] = (64, 128, 256), detail: float = 1.0):
-        super().__init__()
+        super().__init__(norm="none", channels=channels, strides=[2] * len(channels), padding=2)
         self.detail = detail
-        layers: list[nn.Module] = []
-        inside = 1
-        for outside in channels:
-            layers += [nn.Conv2d(inside, outside, 4, 2, padding=2), nn.LeakyReLU(0.2)]
-            inside = outside
-        self.convolutions = nn.Sequential(*layers, nn.Conv2d(inside, 1, 4, padding=2))
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.reset_parameters()  # torch's start: the one of the GANs is of images in [−1, 1]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.convolutions(x[:, None] / self.detail)[:, 0]
+        return super().forward(x[:, None] / self.detail)[:, 0]

@@ -15,16 +15,17 @@ class Dropout(nn.Module):
     Srivastava et al., J. Mach. Learn. Res. 15 (2014); channels as a whole as in Tompson et al., CVPR 2015,
     since neighbouring pixels say the same. Neither `train` nor `eval` changes it.
 
-    p   0 ≤ p < 1
+    p       0 ≤ p < 1
+    whole   channels as a whole; False for every value by itself, as in pix2pix
 
     h (n, channels, …) -> like h
     """
 
-    def __init__(self, p: float = 0.1):
+    def __init__(self, p: float = 0.1, whole: bool = True):
         super().__init__()
         if not 0 <= p < 1:
             raise ValueError(f"Dropout p: expected a number from 0 to below 1, got {p}")
-        self.p = p
+        self.p, self.whole = p, whole
         self.generator: torch.Generator | None = None
         self.shared = False
 
@@ -32,8 +33,9 @@ class Dropout(nn.Module):
         if self.generator is None or self.p == 0:
             return h
         count = 1 if self.shared else len(h)
-        kept = torch.rand(count, h.shape[1], generator=self.generator, dtype=torch.float64) >= self.p
-        return h * (kept.to(h) / (1 - self.p)).reshape(count, h.shape[1], *(1,) * (h.ndim - 2))
+        drawn = (1,) * (h.ndim - 2) if self.whole else h.shape[2:]
+        kept = torch.rand(count, h.shape[1], *drawn, generator=self.generator, dtype=torch.float64) >= self.p
+        return h * (kept.to(h) / (1 - self.p))
 
 
 def layers(network: nn.Module) -> list[Dropout]:

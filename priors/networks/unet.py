@@ -91,6 +91,13 @@ class UNet(nn.Module):
         h = self.last(h)[..., :ny, :nx]
         return x + h if self.residual else h
 
+    def chain(self) -> list[nn.Module]:
+        """The layers of the longest way from input to output, see `receptive_field`."""
+        up: list[nn.Module] = []
+        for stage in reversed(self.up):
+            up += [nn.Upsample(scale_factor=2, mode="bilinear"), stage]
+        return [self.first, *self.down, *up, self.last]
+
 
 def _double(inside: int, outside: int, norm: Norm, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(*_single(inside, outside, norm, stride), *_single(outside, outside, norm, 1))

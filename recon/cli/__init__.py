@@ -12,6 +12,7 @@ from .reconstruct import reconstruct
 from .report import report
 from .simulate import simulate
 from .train import train
+from .translate import translate
 
 HELP = """Tomographic image reconstruction: compare, train, report.
 
@@ -20,6 +21,7 @@ recon compare      the built-in problems, into ./results
 recon compare --problem head-lowdose --methods fbp,total-variation
 recon simulate     low-dose projections and DICOM pairs of images
 recon reconstruct  projections to DICOM or NIfTI images
+recon translate    images to images by trained weights
 recon list         problems and methods there are
 
 Ends with 0 if all went well, 1 if an error stopped it or a method failed on an image (failures are rows
@@ -34,5 +36,5 @@ def main(debug: bool) -> None:
     """The command `recon`."""
 
 
-for command in (compare, train, simulate, reconstruct, report, listing, doctor):
+for command in (compare, train, simulate, reconstruct, translate, report, listing, doctor):
     main.add_command(command)

@@ -70,7 +70,7 @@ DEMO = ("head-lowdose", "ellipses-small")
 @click.option(
     "--weights",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of `recon train`; its weights are used instead of those shipped.",
+    help="Folder of `recon train`: its weights, of several seeds the first, instead of those shipped.",
 )
 def compare(
     problems: Sequence[str],
@@ -148,10 +148,16 @@ def _runs(path: Path, task: Task, methods: dict[str, Method], weights: Path | No
     runs = []
     for name, method in methods.items():
         parameters, origin = tuned.of(name, method)
-        own = None if weights is None else weights / f"{name}-{task.name}.safetensors"
-        trained = own if own is not None and own.exists() and method.pretrained else None
+        trained = _trained(weights, f"{name}-{task.name}") if weights and method.pretrained else None
         runs.append(Run(task, name, method, parameters, origin, tuned.methods.get(name), trained))
     return runs
+
+
+def _trained(folder: Path, stem: str) -> Path | None:
+    """Weights of `recon train` in a folder: the one training, or the first of several seeds, if any."""
+    seeds = [f for f in folder.glob(f"{stem}-seed*.safetensors") if f.stem.rpartition("-seed")[2].isdigit()]
+    seeds.sort(key=lambda f: int(f.stem.rpartition("-seed")[2]))
+    return next((f for f in (folder / f"{stem}.safetensors", *seeds) if f.exists()), None)
 
 
 def _tune(path: Path, task: Task, methods: dict[str, Method], trials: int, seed: int, timeout: float) -> None:

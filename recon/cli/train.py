@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -17,8 +17,27 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("method")
+@click.option("--problem", metavar="NAME|FILE.py", help="The problem whose training data it learns from.")
 @click.option(
-    "--problem", required=True, metavar="NAME|FILE.py", help="The problem whose training data it learns from."
+    "--paired",
+    nargs=2,
+    metavar="A B",
+    type=click.Path(path_type=Path),
+    help="Instead: folders of input and target images with equal names.",
+)
+@click.option(
+    "--unpaired",
+    nargs=2,
+    metavar="A B",
+    type=click.Path(path_type=Path),
+    help="Instead: folders of images of two kinds that do not belong together.",
+)
+@click.option(
+    "--data",
+    "about",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Of --paired and --unpaired: window=-1000,2000 crop=[64,64] stack=3 validation=0.2 rotate=10 …",
 )
 @click.option(
     "--out",
@@ -56,7 +75,10 @@ if TYPE_CHECKING:
 )
 def train(
     method: str,
-    problem: str,
+    problem: str | None,
+    paired: tuple[Path, Path] | None,
+    unpaired: tuple[Path, Path] | None,
+    about: tuple[str, ...],
     out: Path,
     steps: int | None,
     minutes: float | None,
@@ -71,30 +93,30 @@ def train(
 
     An interrupted training goes on from its checkpoint; `recon compare --weights OUT` uses the result. On
     several GPUs: torchrun --nproc-per-node 4 --no-python recon train METHOD --problem P --fabric
+
+    Of --paired or --unpaired images PROBLEM is "a-to-b", by the names of the folders; `recon translate` uses
+    the result.
     """
     from ..base import METHODS
     from ..comparison.discovery import unknown
     from ..comparison.files import check_writable
-    from ..comparison.task import problem as load_task
     from ..train_fabric import Ranks, launched
     from ..train_method import configured, train_method, train_seeds
 
     with usage():
         if method not in METHODS:
             raise unknown("method", method, METHODS)
-        task, kind = load_task(problem), METHODS[method].data_kind
-        if kind is None:
+        if METHODS[method].data_kind is None:
             raise ValueError(f"{method} has nothing to learn")
-        if task.data is None:
-            raise ValueError(f"problem {task.name} has no training data (its Task has no `data`)")
         changes = _settings(settings, steps)
         numbers = _numbers(seeds)
         check_writable(out)
-        data = task.data("paired")
+        data, name, called = _data(problem, paired, unpaired, about)
+        data.of_kind(METHODS[method].data_kind)  # images that are no pairs are an error now
         configured(method, data, changes)
     fabric = launched() if devices else None
     first = Ranks(fabric).first
-    stem = out / f"{method}-{task.name}"
+    stem = out / f"{method}-{name}"
     if not resume and first:
         # of this training, and not of a problem whose name only begins so
         ours = re.compile(rf"{re.escape(stem.name)}(-seed\d+)?\.checkpoint\.safetensors")
@@ -108,7 +130,7 @@ def train(
         "callback": bar,
         "fabric": fabric,
         "log": tensorboard,
-        "called": problem,
+        "called": called,
         **changes,
     }
     try:
@@ -131,6 +153,34 @@ def train(
     failed = len(summary["failures"])
     if failed:
         raise click.ClickException(f"{failed} of {len(numbers)} seeds failed; the summary says why")
+
+
+def _data(
+    problem: str | None,
+    paired: tuple[Path, Path] | None,
+    unpaired: tuple[Path, Path] | None,
+    about: tuple[str, ...],
+) -> tuple[Any, str, str | tuple[str, ...]]:
+    """What is learned from, its name, and the words of the command that say so."""
+    if sum(bool(way) for way in (problem, paired, unpaired)) != 1:
+        raise ValueError("expected exactly one of --problem, --paired and --unpaired")
+    if problem is None:
+        from ..data.translation.options import images_from
+
+        kind: Literal["paired", "unpaired"] = "paired" if paired else "unpaired"
+        folders = paired or unpaired
+        assert folders
+        images = images_from(kind, *folders, _pieces(about, "--data"))
+        options = [word for text in about for word in ("--data", text)]
+        return images, images.name, (f"--{kind}", *map(str, folders), *options)
+    from ..comparison.task import problem as load_task
+
+    if about:
+        raise ValueError("--data is of --paired and --unpaired images; a problem has its own")
+    task = load_task(problem)
+    if task.data is None:
+        raise ValueError(f"problem {task.name} has no training data (its Task has no `data`)")
+    return task.data("paired"), task.name, problem
 
 
 class _Bar:
@@ -156,20 +206,29 @@ class _Bar:
 
 
 def _settings(given: tuple[str, ...], steps: int | None) -> dict[str, Any]:
-    """Settings from KEY=VALUE: JSON where it is JSON, else text; lists become tuples."""
+    """Settings from KEY=VALUE; lists become tuples."""
     settings: dict[str, Any] = {} if steps is None else {"steps": steps}
+    found = _pieces(given, "--set")
+    if both := set(settings) & set(found):
+        raise ValueError(f"--set {both.pop()}=…: steps is set twice")
+    return settings | {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
+
+
+def _pieces(given: tuple[str, ...], option: str) -> dict[str, Any]:
+    """Values by key from KEY=VALUE: JSON where it is JSON, else text."""
+    pieces: dict[str, Any] = {}
     for text in given:
         key, equals, value = text.partition("=")
         if not equals or not key.isidentifier():
-            raise ValueError(f"--set {text}: expected KEY=VALUE, as in --set hidden=32")
-        if key in settings:
-            raise ValueError(f"--set {text}: {key} is set twice")
+            example = "--set hidden=32" if option == "--set" else "--data stack=3"
+            raise ValueError(f"{option} {text}: expected KEY=VALUE, as in {example}")
+        if key in pieces:
+            raise ValueError(f"{option} {text}: {key} is set twice")
         try:
-            parsed = json.loads(value)
+            pieces[key] = json.loads(value)
         except json.JSONDecodeError:
-            parsed = value
-        settings[key] = tuple(parsed) if isinstance(parsed, list) else parsed
-    return settings
+            pieces[key] = value
+    return pieces
 
 
 def _numbers(seeds: str | None) -> list[int] | None:

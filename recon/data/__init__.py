@@ -92,10 +92,14 @@ if TYPE_CHECKING:
     from .smooth_fields import random_phase as random_phase
     from .tiff import read_tiff as read_tiff
     from .tiff import read_tiff_scan as read_tiff_scan
+    from .translation import Augmentation as Augmentation
+    from .translation import PairedImages as PairedImages
+    from .translation import UnpairedImages as UnpairedImages
     from .volumes import Volume as Volume
     from .volumes import axial as axial
 
 _EXPORTS = {
+    "Augmentation": "translation",
     "Brain": "brains",
     "CTProjections": "projections",
     "Derived": "dicom_write",
@@ -114,6 +118,7 @@ _EXPORTS = {
     "Measurements": "sets",
     "Motion": "motion",
     "PairedData": "sets",
+    "PairedImages": "translation",
     "Scan": "scans",
     "Series": "dicom_series",
     "SimulatedPairs": "sets",
@@ -121,6 +126,7 @@ _EXPORTS = {
     "SpinEcho": "mr_contrast",
     "SyntheticMRI": "mr_sets",
     "UnpairedData": "sets",
+    "UnpairedImages": "translation",
     "Volume": "volumes",
     "about_projections": "projection_files",
     "anonymise": "dicom_write",

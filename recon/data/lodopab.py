@@ -117,7 +117,7 @@ class LoDoPaBPairs(SimulatedPairs):
     Parameters
     ----------
     train, validation, test : images (n, size, size) [1/mm], of different patients; test may be left out
-    turned : show training images in their eight orientations as well
+    turned : show training images in their eight orientations as well, without `train_size`
     train_size : learn from the first so many images, each with counts drawn once, as published; None for
         new counts whenever an image is drawn
     """
@@ -139,6 +139,11 @@ class LoDoPaBPairs(SimulatedPairs):
                 raise ValueError(
                     f"LoDoPaBPairs {part}: expected images (n, size, size) of one size, got {shape}"
                 )
+        if turned and train_size is not None:
+            raise ValueError(
+                f"LoDoPaBPairs turned: images that are drawn once stay upright, got turned with "
+                f"train_size={train_size}; leave out one of the two"
+            )
         if train_size is not None and not 1 <= train_size <= len(train):
             raise ValueError(f"LoDoPaBPairs train_size: expected 1 to {len(train)}, got {train_size}")
         self.pools, self.turned = {"train": train, "validation": validation, "test": test}, turned

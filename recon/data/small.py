@@ -12,6 +12,7 @@ from operators import Gaussian, ParallelBeam
 
 from .random_ellipses import dival_ellipses
 from .sets import SimulatedPairs
+from .tasks.named import TASKS
 
 
 def ellipses_small_geometry(size: int = 64, views: int = 30) -> ParallelBeam:
@@ -54,4 +55,4 @@ def ellipses_small(train_size: int | None = None) -> SimulatedPairs:
     )
 
 
-TRAINING_SETS: dict[str, Callable[[], SimulatedPairs]] = {"ellipses-small": ellipses_small}
+TRAINING_SETS: dict[str, Callable[[], SimulatedPairs]] = {"ellipses-small": ellipses_small, **TASKS}

@@ -6,6 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .calcium import Calcium as Calcium
+    from .calcium import agatston_error as agatston_error
+    from .calcium import calcium_error_mm3 as calcium_error_mm3
+    from .calcium import calcium_score as calcium_score
     from .channels import difference_of_gaussians as difference_of_gaussians
     from .channels import gabor as gabor
     from .channels import laguerre_gauss as laguerre_gauss
@@ -31,6 +35,9 @@ if TYPE_CHECKING:
     from .hounsfield import body_mask as body_mask
     from .hounsfield import mae_hu as mae_hu
     from .hounsfield import rmse_hu as rmse_hu
+    from .metal import metal_band_hu as metal_band_hu
+    from .metal import metal_mask as metal_mask
+    from .metal import metal_rmse_hu as metal_rmse_hu
     from .noise_power import NoisePower as NoisePower
     from .noise_power import RadialNoisePower as RadialNoisePower
     from .noise_power import noise_power_spectrum as noise_power_spectrum
@@ -58,6 +65,7 @@ if TYPE_CHECKING:
     from .transfer import transfer_error as transfer_error
 
 _EXPORTS = {
+    "Calcium": "calcium",
     "HotellingDistance": "observers",
     "METRICS": "registry",
     "NoisePower": "noise_power",
@@ -66,10 +74,13 @@ _EXPORTS = {
     "Preset": "presets",
     "RadialNoisePower": "noise_power",
     "Transfer": "transfer",
+    "agatston_error": "calcium",
     "auc": "observers",
     "auc_error": "observers",
     "auc_of": "detectability",
     "body_mask": "hounsfield",
+    "calcium_error_mm3": "calcium",
+    "calcium_score": "calcium",
     "channel_outputs": "observers",
     "channelised_hotelling": "observers",
     "cnr": "contrast",
@@ -94,6 +105,9 @@ _EXPORTS = {
     "mae_hu": "hounsfield",
     "magnitude": "fidelity",
     "material_regions": "contrast",
+    "metal_band_hu": "metal",
+    "metal_mask": "metal",
+    "metal_rmse_hu": "metal",
     "ms_ssim": "perceptual",
     "nmse": "fidelity",
     "noise_power_spectrum": "noise_power",

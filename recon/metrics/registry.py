@@ -2,7 +2,7 @@
 
 Of a complex image the magnitude is judged, whatever its phase: |x| takes its place, of image and truth each
 on its own, so that a complex reconstruction can meet a root-sum-of-squares truth. For the error of complex
-values call `recon.metrics.nrmse` and `psnr` themselves. Errors in HU refuse complex images.
+values call `recon.metrics.nrmse` and `psnr` themselves. Errors in HU and of calcium refuse complex images.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from typing import Protocol
 from torch import Tensor
 
 from . import fidelity, hounsfield, perceptual
+from .calcium import agatston_error, calcium_error_mm3
 from .fidelity import Range, magnitude
+from .metal import metal_rmse_hu
 
 
 class Metric(Protocol):
@@ -101,4 +103,7 @@ METRICS: dict[str, Metric] = {
     "uqi": uqi,
     "vifp": vifp,
     "haarpsi": haarpsi,
+    "agatston_error": agatston_error,
+    "calcium_error_mm3": calcium_error_mm3,
+    "metal_rmse_hu": metal_rmse_hu,
 }

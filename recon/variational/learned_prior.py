@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor
@@ -36,7 +35,7 @@ from ..metrics import psnr
 from ..metrics.fidelity import magnitude
 from ..problem import Problem
 from ..solvers import Trace
-from ..training import Progress, TrainingConfig, within
+from ..training import TrainingConfig, within
 from .base import start
 
 Layers = tuple[int, ...]
@@ -192,17 +191,12 @@ class LearnedPriorReconstruction(Learned):
         self.register_buffer("unit", torch.zeros(()))
         self.trained_for = scanner
 
-    def fit(
-        self,
-        data: PairedData | UnpairedData,
-        *,
-        minutes: float | None = None,
-        checkpoint: str | Path | None = None,
-        callback: Callable[[Progress], None] | None = None,
-    ) -> Self:
-        """Learn E, λ and s; see `recon.training.train`."""
+    def before_fit(self, data: PairedData | UnpairedData) -> None:
+        """Count anew."""
         self.tally = Tally()
-        super().fit(data, minutes=minutes, checkpoint=checkpoint, callback=callback)
+
+    def after_fit(self, data: PairedData | UnpairedData) -> None:
+        """λ and s, if they are not learned yet; and what was, for the card."""
         self._last = None, None
         self.record["lower_level"] = self.tally.summary()
         if self.config.training == "denoising" and self.config.fit_solves:
@@ -210,7 +204,6 @@ class LearnedPriorReconstruction(Learned):
         if self.config.training == "denoising":
             self.record["validation"] = super().score(data)
         self.record |= {"weight": self.prior.weight * float(self.unit), "scale": self.prior.scale}
-        return self
 
     def loss(self, problem: Problem, images: Tensor, generator: torch.Generator) -> Tensor:
         c, scale = self.config, self.scanner(problem).image_scale

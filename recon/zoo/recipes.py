@@ -18,16 +18,47 @@ _SOON: dict[str, Any] = {
 
 RECIPES: dict[str, dict[str, dict[str, Any]]] = {
     "ellipses-dival": {
-        "learned-primal-dual": {
-            "hidden": 32,
-            "batch_size": 4,
-            "reuse": 1,
-            "steps": 5000,
-            "learning_rate": 2e-3,
-            **_SOON,
-        },
+        "learned-primal-dual": {"hidden": 32, "batch_size": 1, "reuse": 1, "steps": 12_000, **_SOON},
         "learned-gradient": {"optimizer": "adam", "batch_size": 1, "steps": 15_000, **_SOON},
         "fbp-unet": {"base": 32, "depth": 4, "batch_size": 4, "steps": 3000, **_SOON},
+        "gradient-step-prior": {
+            "layers": (16, 32, 64),
+            "batch_size": 4,
+            "steps": 1500,
+            "learning_rate": 1e-3,
+            "fit_images": 2,
+            "fit_solves": 10,
+            "iterations": 100,
+            **_SOON,
+        },
+        "local-adversarial-regularisation": {
+            "channels": (16, 16, 16),
+            "detail": 0.1,
+            "filter": "ram-lak",
+            "start_steps": 2,
+            "optimizer": "adam",
+            "learning_rate": 3e-3,
+            "beta1": 0.5,
+            "beta2": 0.9,
+            "schedule": "cosine",
+            "batch_size": 8,
+            "steps": 1500,
+            "iterations": 300,
+            "validate_every": 250,
+            "checkpoint_every": 100,
+        },
+    },
+    "mri-4x": {
+        "modl": {
+            "hidden": 32,
+            "iterations": 6,
+            "norm": "none",
+            "normalise": "data",
+            "batch_size": 1,
+            "reuse": 4,
+            "steps": 2400,
+            **_SOON,
+        },
     },
     "ellipses-small": {
         "learned-primal-dual": {

@@ -107,6 +107,8 @@ def test_pairs_keep_patients_apart_and_images_as_they_are():
         for n, value in ((3, 0.01), (2, 0.02), (1, 0.03))
     )
     train[:, :12] = 0.0
+    with pytest.raises(ValueError, match="turned"):
+        LoDoPaBPairs(train, validation, test, turned=True, train_size=1)
     data = LoDoPaBPairs(train, validation, test, turned=True)
     assert torch.equal(data.validation[1], validation)
     assert torch.equal(data.test[1], test)

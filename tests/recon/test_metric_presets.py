@@ -212,7 +212,7 @@ def test_metrics_by_name_judge_magnitudes_and_hu_refuses_them():
     image, truth = volumes(1, 161, 176)
     phase = torch.exp(1j * torch.linspace(0, 6, 176, dtype=torch.float64))
     for name, metric in METRICS.items():
-        if name.endswith("_hu"):
+        if name.endswith("_hu") or name in ("agatston_error", "calcium_error_mm3"):
             with pytest.raises(ValueError, match=f"{name}: expected real attenuation"):
                 metric(image * phase, truth, mu_water=0.02)
             continue

@@ -115,7 +115,8 @@ def test_the_body_is_the_largest_region_with_its_holes_filled():
 
 def test_the_names_carry_the_units():
     perceptual = ["ms_ssim", "uqi", "vifp", "haarpsi"]
-    assert list(METRICS) == ["psnr_db", "ssim", "nrmse", "nmse", "rmse_hu", "mae_hu", *perceptual]
+    tasks = ["agatston_error", "calcium_error_mm3", "metal_rmse_hu"]
+    assert list(METRICS) == ["psnr_db", "ssim", "nrmse", "nmse", "rmse_hu", "mae_hu", *perceptual, *tasks]
     context = dict(data_range=2.0, mask=None, mu_water=0.02, pixel_size=1.0)
     image, truth = pair(2, 161, 170)
     found = {name: metric(image, truth, **context) for name, metric in METRICS.items()}

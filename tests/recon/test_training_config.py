@@ -13,6 +13,7 @@ def test_rates_are_those_of_the_schedules():
         return [rate(c, k) for k in range(10)]
 
     assert rates(schedule="constant", warmup=4) == [0.5, 1.0, 1.5] + 7 * [2.0]
+    assert rates(schedule="linear") == pytest.approx(5 * [2.0] + [2.0, 1.6, 1.2, 0.8, 0.4], rel=1e-12)
     assert rates(schedule="step", milestones=(3, 7), decay=0.5) == 3 * [2.0] + 4 * [1.0] + 3 * [0.5]
     assert rates(schedule="inverse", inverse_steps=2)[:5] == [2.0, 2 / 1.5, 1.0, 2 / 2.5, 2 / 3]
     expected = [1 + math.cos(math.pi * k / 10) for k in range(10)]
@@ -32,7 +33,7 @@ def test_rates_are_those_of_the_schedules():
         {"weight_decay": -1.0},
         {"weight_decay": math.nan},
         {"precision": "float16"},
-        {"schedule": "linear"},
+        {"schedule": "triangular"},
         {"learning_rate": "fast"},
         {"clip": 0},
         {"seed": -1},

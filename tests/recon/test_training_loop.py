@@ -110,6 +110,39 @@ def test_the_curve_lies_beside_the_weights_and_goes_on(tmp_path):
     assert [row["score"] for row in rows] == [0, 1, 3, 4]
 
 
+def test_the_weights_of_the_best_score_are_kept(tmp_path):
+    """Scores rise to step 6 and fall; one run unbroken, one killed after its best and resumed."""
+
+    def scored(net, seen):
+        values = iter((1.0, 3.0, 2.0, 0.5) if not seen else (2.0, 0.5))
+
+        def score():
+            seen.append(flat(net))
+            return next(values, 3.0)
+
+        return score
+
+    kept = []
+    for kill in (False, True):
+        net, seen, path = network(), [], tmp_path / f"{kill}.checkpoint.safetensors"
+        settings = {"checkpoint": path, "score": scored(net, seen)}
+        if kill:
+            with suppress(Killed):
+                train(net, loss_of(net), Points(), config(keep="best"), callback=killing(8), **settings)
+            best = seen[1]
+            net = network()
+            settings["score"] = scored(net, [None])
+        progress = train(net, loss_of(net), Points(), config(keep="best"), **settings)
+        best = best if kill else seen[1]
+        assert progress.kept == 6
+        assert torch.equal(flat(net), best)
+        kept.append(flat(net))
+    assert torch.equal(*kept)
+    last = network()
+    assert train(last, loss_of(last), Points(), config()).kept is None
+    assert not torch.equal(flat(last), kept[0])
+
+
 def test_accumulated_batches_make_the_step_of_their_mean():
     """By hand: w ← w − r·(v ← m v + mean of the two gradients + decay·w), the momentum of SGD."""
     net = nn.Linear(3, 1, bias=False).double()

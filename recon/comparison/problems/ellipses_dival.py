@@ -46,7 +46,15 @@ def task() -> Task:
             "counts": COUNT,
         },
         data=data,
-        methods=("fbp", "cgls", "sirt", "total-variation", "fbp-unet", "learned-primal-dual"),
+        methods=(
+            "fbp",
+            "cgls",
+            "sirt",
+            "total-variation",
+            "fbp-unet",
+            "learned-gradient",
+            "learned-primal-dual",
+        ),
         notes={
             "source": "Baguer, Leuschner, Schmidt, Inverse Problems 36 (2020) 094004",
             "published": "benchmarks/ellipses_dival.py repeats the published rows with their own settings",

@@ -111,6 +111,18 @@ def test_train_then_compare_with_these_weights(tmp_path):
     assert str(tmp_path / "w") in (tmp_path / "own" / "report.html").read_text()
 
 
+def test_weights_of_several_seeds_are_found(tmp_path):
+    from recon.cli.compare import _trained
+
+    stem = "fbp-unet-ellipses-small"
+    assert _trained(tmp_path, stem) is None
+    for end in ("-seed10", "-seed2", "-seedless"):
+        (tmp_path / f"{stem}{end}.safetensors").touch()
+    assert _trained(tmp_path, stem) == tmp_path / f"{stem}-seed2.safetensors"
+    (tmp_path / f"{stem}.safetensors").touch()
+    assert _trained(tmp_path, stem) == tmp_path / f"{stem}.safetensors"
+
+
 def test_what_cannot_be_trained_is_told(tmp_path):
     done = call("train", "fbp", "--problem", "ellipses-small", "--out", tmp_path)
     assert done.exit_code == 2 and "nothing to learn" in done.output

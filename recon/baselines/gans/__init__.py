@@ -1,0 +1,1 @@
+"""One configurable adversarial method, and its presets, which are configurations."""
