@@ -49,7 +49,11 @@ class Run:
 
     @property
     def key(self) -> str:
-        what = {"task": self.task.hash, "method": self.method.describe(), "source": self.method.source()}
+        what: dict[str, Any] = {
+            "task": self.task.hash,
+            "method": self.method.describe(),
+            "source": self.method.source(),
+        }
         if self.minutes and self.learns:
             what["minutes"] = self.minutes
         weights = None if self.weights is None else source_digest(self.weights)
