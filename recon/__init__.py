@@ -14,7 +14,23 @@ if TYPE_CHECKING:
     from .base import METHODS as METHODS
     from .base import Reconstructor as Reconstructor
     from .baselines.automap import AUTOMAP as AUTOMAP
+    from .baselines.bm3d import BM3D as BM3D
+    from .baselines.filters import BandFilter as BandFilter
+    from .baselines.filters import Bilateral as Bilateral
+    from .baselines.filters import GaussianFilter as GaussianFilter
+    from .baselines.iradonmap import IRadonMap as IRadonMap
+    from .baselines.knn import AnchoredRegression as AnchoredRegression
+    from .baselines.knn import PatchNearestNeighbours as PatchNearestNeighbours
     from .baselines.postprocess import FBPUNet as FBPUNet
+    from .baselines.postprocess import PostProcessing as PostProcessing
+    from .baselines.postprocess_networks import CNN10 as CNN10
+    from .baselines.postprocess_networks import REDCNN as REDCNN
+    from .baselines.postprocess_networks import FBPConvNet as FBPConvNet
+    from .baselines.postprocess_networks import ResNet as ResNet
+    from .baselines.postprocess_networks import Uformer as Uformer
+    from .baselines.postprocess_networks import ZeroFilledUNet as ZeroFilledUNet
+    from .baselines.postprocess_resolution import ESPCN as ESPCN
+    from .baselines.postprocess_resolution import SRCNN as SRCNN
     from .dictionary import DictionaryReconstruction as DictionaryReconstruction
     from .diffusion import DDS as DDS
     from .diffusion import DPS as DPS
@@ -115,8 +131,13 @@ _EXPORTS = {
     "AUTOMAP": "baselines.automap",
     "Adjoint": "direct",
     "AdversarialRegularisation": "adversarial",
+    "AnchoredRegression": "baselines.knn",
+    "BM3D": "baselines.bm3d",
+    "BandFilter": "baselines.filters",
+    "Bilateral": "baselines.filters",
     "CGLS": "iterative",
     "CGSENSE": "mri",
+    "CNN10": "baselines.postprocess_networks",
     "CentreScaled": "scaling",
     "Conformal": "uncertainty",
     "ConvexAdversarialRegularisation": "adversarial_variants",
@@ -128,18 +149,22 @@ _EXPORTS = {
     "DictionaryReconstruction": "dictionary",
     "DiffPIR": "diffusion",
     "DualDomain": "unrolled.dual_domain",
+    "ESPCN": "baselines.postprocess_resolution",
     "EducatedDeepImagePrior": "educated_dip",
     "EmissionFBP": "emission",
     "EquivariantImaging": "selfsupervised.equivariant",
     "FBP": "direct",
+    "FBPConvNet": "baselines.postprocess_networks",
     "FBPNonLocalMeans": "nonlocal_means",
     "FBPUNet": "baselines.postprocess",
     "FDK": "direct",
     "GRAPPA": "grappa",
+    "GaussianFilter": "baselines.filters",
     "GradientStepPlugAndPlay": "plug_and_play",
     "GradientStepPrior": "variational.gradient_step_prior",
     "HeteroscedasticUNet": "uncertainty",
     "HuberTotalVariation": "variational",
+    "IRadonMap": "baselines.iradonmap",
     "ISTANet": "unrolled.ista",
     "ISTAUNet": "unrolled.ista_unet",
     "ItNet": "unrolled.itnet",
@@ -169,23 +194,30 @@ _EXPORTS = {
     "PWLSQGGMRF": "variational",
     "PWLSTotalVariation": "variational",
     "ParametricBootstrap": "uncertainty",
+    "PatchNearestNeighbours": "baselines.knn",
     "PlugAndPlay": "plug_and_play",
+    "PostProcessing": "baselines.postprocess",
     "Problem": "problem",
     "RED": "plug_and_play",
+    "REDCNN": "baselines.postprocess_networks",
     "Reconstructor": "base",
+    "ResNet": "baselines.postprocess_networks",
     "RootSumOfSquares": "mri",
     "SART": "iterative",
     "SIRT": "iterative",
+    "SRCNN": "baselines.postprocess_resolution",
     "SURETraining": "selfsupervised.sure",
     "SinogramDenoisedFBP": "sinogram_denoising",
     "Tikhonov": "variational",
     "TotalGeneralisedVariation": "variational",
     "TotalVariation": "variational",
+    "Uformer": "baselines.postprocess_networks",
     "VarNet": "unrolled.varnet",
     "VariationalNetwork": "unrolled.variational",
     "VariationalReconstruction": "variational",
     "WaveletReconstruction": "variational",
     "ZeroFilled": "mri",
+    "ZeroFilledUNet": "baselines.postprocess_networks",
     "admm": "solvers",
     "cg": "solvers",
     "cgls": "solvers",
