@@ -41,15 +41,15 @@ problem, truth = data.test
 
 # %% What learns, learns: pieces of 33² for the network, far fewer steps and channels than published
 network = REDCNN(
-    width=12, patch=33, steps=250, batch_size=8, learning_rate=3e-3, average=0.98, validate_every=250
+    width=12, patch=33, steps=300, batch_size=4, learning_rate=1.5e-3, average=0.98, validate_every=300
 )
 methods = {
     "FBP, Hann": FBP(),
     "Gaussian filter": GaussianFilter(2.0),
     "bilateral filter": Bilateral(),
     "BM3D": BM3D(search=8),
-    "patches, nearest": PatchNearestNeighbours(images=40, samples=8000),
-    "patches, anchored": AnchoredRegression(images=40, samples=8000),
+    "patches, nearest": PatchNearestNeighbours(images=40, samples=4000),
+    "patches, anchored": AnchoredRegression(images=40, samples=4000),
     "RED-CNN": network,
     "total variation": TotalVariation(),
 }
