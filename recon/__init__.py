@@ -18,6 +18,19 @@ if TYPE_CHECKING:
     from .baselines.filters import BandFilter as BandFilter
     from .baselines.filters import Bilateral as Bilateral
     from .baselines.filters import GaussianFilter as GaussianFilter
+    from .baselines.gans.cycle import CycleGAN as CycleGAN
+    from .baselines.gans.cycle_presets import DiscoGAN as DiscoGAN
+    from .baselines.gans.cycle_presets import DualGAN as DualGAN
+    from .baselines.gans.cycle_presets import Hiasa2018 as Hiasa2018
+    from .baselines.gans.cycle_presets import Kang2019 as Kang2019
+    from .baselines.gans.cycle_presets import Kida2020 as Kida2020
+    from .baselines.gans.cycle_presets import Zhang2018 as Zhang2018
+    from .baselines.gans.segmentation import SegAN as SegAN
+    from .baselines.gans.simgan import SimGAN as SimGAN
+    from .baselines.gans.unconditional import DCGAN as DCGAN
+    from .baselines.gans.unconditional import ProgressiveGAN as ProgressiveGAN
+    from .baselines.gans.unit import UNIT as UNIT
+    from .baselines.gans.vagan import VAGAN as VAGAN
     from .baselines.iradonmap import IRadonMap as IRadonMap
     from .baselines.knn import AnchoredRegression as AnchoredRegression
     from .baselines.knn import PatchNearestNeighbours as PatchNearestNeighbours
@@ -141,6 +154,8 @@ _EXPORTS = {
     "CentreScaled": "scaling",
     "Conformal": "uncertainty",
     "ConvexAdversarialRegularisation": "adversarial_variants",
+    "CycleGAN": "baselines.gans.cycle",
+    "DCGAN": "baselines.gans.unconditional",
     "DDS": "diffusion",
     "DPS": "diffusion",
     "DeepEnsemble": "uncertainty",
@@ -148,7 +163,9 @@ _EXPORTS = {
     "DeepImagePrior": "dip",
     "DictionaryReconstruction": "dictionary",
     "DiffPIR": "diffusion",
+    "DiscoGAN": "baselines.gans.cycle_presets",
     "DualDomain": "unrolled.dual_domain",
+    "DualGAN": "baselines.gans.cycle_presets",
     "ESPCN": "baselines.postprocess_resolution",
     "EducatedDeepImagePrior": "educated_dip",
     "EmissionFBP": "emission",
@@ -163,6 +180,7 @@ _EXPORTS = {
     "GradientStepPlugAndPlay": "plug_and_play",
     "GradientStepPrior": "variational.gradient_step_prior",
     "HeteroscedasticUNet": "uncertainty",
+    "Hiasa2018": "baselines.gans.cycle_presets",
     "HuberTotalVariation": "variational",
     "IRadonMap": "baselines.iradonmap",
     "ISTANet": "unrolled.ista",
@@ -170,6 +188,8 @@ _EXPORTS = {
     "ItNet": "unrolled.itnet",
     "Iterate": "solvers",
     "JointReconstruction": "joint",
+    "Kang2019": "baselines.gans.cycle_presets",
+    "Kida2020": "baselines.gans.cycle_presets",
     "LSQR": "iterative",
     "LearnedGradient": "unrolled.gradient",
     "LearnedPDHG": "unrolled.pdhg",
@@ -198,6 +218,7 @@ _EXPORTS = {
     "PlugAndPlay": "plug_and_play",
     "PostProcessing": "baselines.postprocess",
     "Problem": "problem",
+    "ProgressiveGAN": "baselines.gans.unconditional",
     "RED": "plug_and_play",
     "REDCNN": "baselines.postprocess_networks",
     "Reconstructor": "base",
@@ -207,17 +228,22 @@ _EXPORTS = {
     "SIRT": "iterative",
     "SRCNN": "baselines.postprocess_resolution",
     "SURETraining": "selfsupervised.sure",
+    "SegAN": "baselines.gans.segmentation",
+    "SimGAN": "baselines.gans.simgan",
     "SinogramDenoisedFBP": "sinogram_denoising",
     "Tikhonov": "variational",
     "TotalGeneralisedVariation": "variational",
     "TotalVariation": "variational",
+    "UNIT": "baselines.gans.unit",
     "Uformer": "baselines.postprocess_networks",
+    "VAGAN": "baselines.gans.vagan",
     "VarNet": "unrolled.varnet",
     "VariationalNetwork": "unrolled.variational",
     "VariationalReconstruction": "variational",
     "WaveletReconstruction": "variational",
     "ZeroFilled": "mri",
     "ZeroFilledUNet": "baselines.postprocess_networks",
+    "Zhang2018": "baselines.gans.cycle_presets",
     "admm": "solvers",
     "cg": "solvers",
     "cgls": "solvers",
