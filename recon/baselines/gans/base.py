@@ -18,7 +18,8 @@ from ...losses import LOSSES, Loss, adversarial_mode, gradient_penalty, mispaire
 from ...losses.discriminated import DiscriminatorFeatures, FeatureMargin, LocalSlope, Sharpness
 from ...losses.perceptual import FeatureLoss
 from ...problem import Problem
-from ...training import Player, TrainingConfig
+from ...training import Player
+from ..postprocess import PostProcessingConfig
 from .config import GANConfig, network
 from .pool import Pool, Watch
 from .windows import Windowed
@@ -43,7 +44,7 @@ class GAN(Windowed):
     stays in `retired`.
     """
 
-    Config: ClassVar[type[TrainingConfig]] = GANConfig
+    Config: ClassVar[type[PostProcessingConfig]] = GANConfig
     tier = "B"
     small: ClassVar[dict[str, Any]] = {
         "generator_options": {"base": 4, "depth": 2, "norm": "instance"},

@@ -120,7 +120,7 @@ class RefineGAN(GAN):
         """Images before and after the data were put in, from data over the image scale."""
         assert self.trained_for is not None
         x, found = self.first(A, y), list[tuple[Tensor, Tensor]]()
-        for part in self.network:  # type: ignore[union-attr]
+        for part in self.network:  # type: ignore[attr-defined]
             u = self.inward(x, 0)
             before = self.outward(part(u).to(u.dtype), x)
             x = before + A.adjoint(y - A(before)) / self.trained_for.norm**2

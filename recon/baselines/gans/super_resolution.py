@@ -87,7 +87,8 @@ class SRGAN(GAN):
     def pieces(self, x: Tensor, truth: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         c, r = self.config, self._factor
         whole = [n // r for n in truth.shape[-c.dim :]]
-        x = x[(..., *(slice(n) for n in whole))]
+        index: tuple[Any, ...] = (..., *(slice(n) for n in whole))
+        x = x[index]
         side = c.patch or max(whole)
         return crops((x, truth), side, c.dim, generator, r)
 
@@ -96,7 +97,8 @@ class SRGAN(GAN):
         fine = self.trained_for.in_shape[-self.config.dim :]
         out = self.outward(self.generated(self.inward(x, 0)), x, times=self._factor)
         # the last blocks may be smaller
-        return out[(..., *(slice(n) for n in fine))]
+        index: tuple[Any, ...] = (..., *(slice(n) for n in fine))
+        return out[index]
 
     @property
     def plane(self) -> tuple[int, ...]:
