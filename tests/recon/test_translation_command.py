@@ -14,7 +14,7 @@ from pydicom.data import get_testdata_file
 from recon.base import Reconstructor
 from recon.cli import main
 from recon.data import axial, read_dicom, read_nifti, read_series, write_dicom, write_nifti
-from recon.data.translation import PairedImages, Translation, Window, read_picture
+from recon.data.translation import PairedImages, Translation, UnpairedImages, Window, read_picture
 from recon.data.volumes import Volume
 
 N = 16
@@ -282,6 +282,9 @@ def test_training_on_files_resumes_exactly(tmp_path, folder):
     resumed = FBPUNet(**settings).fit(data(), checkpoint=tmp_path / "c.safetensors")
     for a, b in zip(straight.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
+    # without any pair nothing can be scored, and nothing is made up
+    alone = UnpairedImages.folders(folder / "A", folder / "B", 0.25, window=Window(-1000, 1000), crop=12)
+    assert straight.scores(alone) == {} and np.isnan(straight.score(alone))
 
 
 def enhanced(path, frames=3):
