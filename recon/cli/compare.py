@@ -72,6 +72,11 @@ DEMO = ("head-lowdose", "ellipses-small")
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of `recon train`: its weights, of several seeds the first, instead of those shipped.",
 )
+@click.option(
+    "--train-minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Train methods that have no weights, each so long, and keep them in --out.",
+)
 def compare(
     problems: Sequence[str],
     methods: str | None,
@@ -85,6 +90,7 @@ def compare(
     resume: bool,
     memory: bool,
     weights: Path | None,
+    train_minutes: float | None,
 ) -> None:
     """Every method on every test image of every problem, and a report.
 
@@ -109,7 +115,7 @@ def compare(
     for spec, task, found in plans:
         if tune:
             _tune(_parameter_file(spec, task, data), task, found, trials, seed, timeout)
-        runs = _runs(_parameter_file(spec, task, data), task, found, weights)
+        runs = _runs(_parameter_file(spec, task, data), task, found, weights, train_minutes)
         failed, worked = _rows(runs, out, images, timeout)
         failures += failed
         if memory:
@@ -140,7 +146,9 @@ def _parameter_file(spec: str, task: Task, data: Path | None) -> Path:
     return parameter_file(spec, None if data is None else task.name)
 
 
-def _runs(path: Path, task: Task, methods: dict[str, Method], weights: Path | None) -> list[Run]:
+def _runs(
+    path: Path, task: Task, methods: dict[str, Method], weights: Path | None, minutes: float | None
+) -> list[Run]:
     from ..comparison.parameters import Parameters
     from ..comparison.runner import Run
 
@@ -149,7 +157,7 @@ def _runs(path: Path, task: Task, methods: dict[str, Method], weights: Path | No
     for name, method in methods.items():
         parameters, origin = tuned.of(name, method)
         trained = _trained(weights, f"{name}-{task.name}") if weights and method.pretrained else None
-        runs.append(Run(task, name, method, parameters, origin, tuned.methods.get(name), trained))
+        runs.append(Run(task, name, method, parameters, origin, tuned.methods.get(name), trained, minutes))
     return runs
 
 

@@ -66,7 +66,12 @@ def peaks(
 
 def _asked(run: Run) -> dict[str, Any]:
     weights = None if run.weights is None else str(run.weights)
-    return {"name": run.name, "parameters": dict(run.parameters), "weights": weights}
+    return {
+        "name": run.name,
+        "parameters": dict(run.parameters),
+        "weights": weights,
+        "minutes": run.minutes,
+    }
 
 
 def _measure(request: dict[str, Any]) -> Peak:
@@ -101,7 +106,8 @@ def _child(request: dict[str, Any]) -> float:
     if "name" in request:
         name = request["name"]
         weights = request["weights"] and Path(request["weights"])
-        run = Run(task, name, methods[name], request["parameters"], weights=weights)
+        chosen = {"weights": weights, "minutes": request["minutes"]}
+        run = Run(task, name, methods[name], request["parameters"], **chosen)
         run.prepared(Path(request["folder"]))[0](problem)
     return _high_water()
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..base import Reconstructor
+from ..checkpoints import ZOO
+from ..zoo.recipes import recipe
 from .describe import describe, source_digest
 from .discovery import check_name, existing_file, is_path, load_module, python_files, unknown
 from .ranges import Choice as Choice
@@ -45,18 +47,27 @@ class Method:
     def title(self) -> str:
         return getattr(self.make, "__name__", repr(self.make))
 
-    def build(self, problem: str, weights: Path | None = None, **parameters: Any) -> Reconstructor:
+    def build(
+        self, problem: str, weights: Path | None = None, untrained: bool = False, **parameters: Any
+    ) -> Reconstructor:
         """The method itself, for `fit` or for use; only shipped weights depend on the problem's name.
 
         weights : a file to load instead of what is shipped
+        untrained : by the recipe for the problem, if there is one, to be trained
         """
         settings = {**self.fixed, **parameters}
+        if untrained and self.pretrained:
+            return self.make(**{**recipe(problem, getattr(self.make, "name", "")), **settings})
         if not self.pretrained:
             return self.make(**settings)
         make: Any = self.make
         method: Reconstructor = make.pretrained(problem) if weights is None else make.load(weights)
         _set_after_training(method, settings)
         return method
+
+    def shipped(self, problem: str) -> bool:
+        """Whether there are weights for the problem."""
+        return self.pretrained and (ZOO / f"{getattr(self.make, 'name', '')}-{problem}.safetensors").exists()
 
     def describe(self) -> dict[str, Any]:
         return {

@@ -25,7 +25,11 @@ WARM_UP_LIMIT = 5.0  # [s] a first call longer than this is not repeated: it is 
 
 @dataclass(frozen=True)
 class Run:
-    """One method on one problem: what is set, and how many images it gets."""
+    """One method on one problem: what is set, and how many images it gets.
+
+    weights : to be used instead of those shipped
+    minutes : of training for a method that has none; None: as its configuration says, or what is shipped
+    """
 
     task: Task
     name: str
@@ -34,10 +38,24 @@ class Run:
     parameters_from: str = ""
     tuning: Mapping[str, Any] | None = None
     weights: Path | None = None
+    minutes: float | None = None
+
+    @property
+    def learns(self) -> bool:
+        """Whether the weights, if it has any, are learned here: none are given, none shipped or wanted."""
+        if self.weights is not None:
+            return False
+        return not self.method.pretrained or (bool(self.minutes) and not self.method.shipped(self.task.name))
 
     @property
     def key(self) -> str:
-        what = {"task": self.task.hash, "method": self.method.describe(), "source": self.method.source()}
+        what: dict[str, Any] = {
+            "task": self.task.hash,
+            "method": self.method.describe(),
+            "source": self.method.source(),
+        }
+        if self.minutes and self.learns:
+            what["minutes"] = self.minutes
         weights = None if self.weights is None else source_digest(self.weights)
         return fingerprint(what | {"parameters": self.parameters, "weights": weights})
 
@@ -47,8 +65,8 @@ class Run:
 
     def prepared(self, folder: Path) -> tuple[Reconstructor, float]:
         """The method with its weights, and the seconds `fit` took; fitted weights are kept in `folder`."""
-        method = self.method.build(self.task.name, self.weights, **self.parameters)
-        if method.data_kind is None or self.method.pretrained:
+        method = self.method.build(self.task.name, self.weights, self.learns, **self.parameters)
+        if method.data_kind is None or not self.learns:
             return method.eval(), 0.0
         weights = folder / "weights" / f"{self.file}-{self.key}"
         took = weights.with_name(f"{weights.name}.seconds.json")
@@ -59,7 +77,8 @@ class Run:
                 f"{self.name} must learn first, and problem {self.task.name} has no training data"
             )
         start = time.perf_counter()
-        method.fit(self.task.data(method.data_kind))
+        limit = {"minutes": self.minutes} if self.minutes else {}
+        method.fit(self.task.data(method.data_kind), **limit)
         seconds = time.perf_counter() - start
         method.save(weights)  # type: ignore[operator]
         write_json(took, seconds)

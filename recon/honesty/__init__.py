@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .hallucination import ShareResult as ShareResult
     from .hallucination import false_insertion as false_insertion
     from .hallucination import lesion_cases as lesion_cases
+    from .hallucination import lesion_response as lesion_response
     from .hallucination import lesion_scores as lesion_scores
     from .hallucination import lesion_survival as lesion_survival
     from .hallucination import matched_filter as matched_filter
@@ -109,6 +110,7 @@ _EXPORTS = {
     "layer_features": "unsuitable",
     "lesion_cases": "hallucination",
     "lesion_data": "lesions",
+    "lesion_response": "hallucination",
     "lesion_scores": "hallucination",
     "lesion_survival": "hallucination",
     "linearised": "functions",

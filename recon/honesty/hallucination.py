@@ -97,6 +97,16 @@ def matched_filter(lesion: Tensor, margin: int = MARGIN) -> Tensor:
 
 
 @torch.no_grad()
+def lesion_response(method: Translator, cases: LesionCases, margin: int = MARGIN) -> Tensor:
+    """Score with the lesion minus score without: what the lesion itself does to the image, (n,), float64.
+
+    A method whose background is wrong scores at random, with lesions and without; the difference does not.
+    """
+    kept, inserted = (lesion_scores(method(p), cases, margin) for p in (cases.present, cases.absent))
+    return kept - inserted
+
+
+@torch.no_grad()
 def lesion_survival(method: Translator, cases: LesionCases, threshold: float = THRESHOLD) -> Rate:
     """The share of lesions of which at least `threshold` of the contrast is left: score ≥ threshold."""
     return rate(lesion_scores(method(cases.present), cases) >= threshold)
@@ -106,7 +116,8 @@ def lesion_survival(method: Translator, cases: LesionCases, threshold: float = T
 def false_insertion(method: Translator, cases: LesionCases, threshold: float = THRESHOLD) -> Rate:
     """The share of images without a lesion that get one at the place where the other has it.
 
-    What is inserted elsewhere is not seen by this test; the data check and the error map show it.
+    What is inserted elsewhere is not seen by this test; the data check and the error map show it. Where a
+    method is wrong about the background by as much as a lesion, that counts; see `lesion_response`.
     """
     return rate(lesion_scores(method(cases.absent), cases) >= threshold)
 

@@ -171,7 +171,8 @@ def stability_curve(
     ("change") and under noise ("noise_change"), ‖f − truth‖/‖truth‖ without, under attack and under noise
     ("error", "attacked_error", "noise_error").
     """
-    n, rows = len(problem.A.in_shape), []
+    n = len(problem.A.in_shape)
+    rows: list[dict[str, float | str]] = []
     size = norm(truth, n)
 
     def off(x: Tensor, to: Tensor) -> float:

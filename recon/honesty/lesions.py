@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..data.ellipses import Ellipses, disc
-from ..data.sets import Images, PairedData, SimulatedPairs, UnpairedData
+from ..data.sets import Images, Pair, PairedData, SimulatedPairs, UnpairedData
 
 _PLACE, _SHARE = 1, 2  # streams of random numbers: one decision never moves another
 
@@ -145,12 +145,12 @@ class TwoDomains(UnpairedData):
         self.target, self.name = target, f"{source.name} -> {target.name}"
 
     @property
-    def train(self) -> tuple:  # type: ignore[type-arg]
+    def train(self) -> Pair:
         """Problems of the source, images of the target."""
         problem, truth = UnpairedData(self.pairs).train
         return problem, UnpairedData(self.target).train[1][: len(truth)]
 
-    def batches(self, size: int, generator: torch.Generator):  # type: ignore[no-untyped-def] # noqa: ANN201
+    def batches(self, size: int, generator: torch.Generator) -> Iterator[Pair]:
         """Endless (problem of the source, images of the target)."""
         sources = UnpairedData(self.pairs).batches(size, generator)
         targets = UnpairedData(self.target).batches(size, generator)

@@ -176,7 +176,8 @@ def evaluate_scores(
     found = {}
     for name in sorted({one["method"] for one in items.values()}):
         mine = [(cases.index(v[2]), v[3], v[4]) for v in values if v[1] == name]
-        scores, real = ([(c, v[k]) for c, *v in mine if v[k] is not None] for k in (0, 1))
+        scores = [(case, score) for case, score, _ in mine if score is not None]
+        real = [(case, said) for case, _, said in mine if said is not None]
         every = np.array([v for _, v in scores], dtype=float)
         found[name] = ReaderScores(
             len(every),

@@ -21,6 +21,7 @@ from recon.honesty import (
     hidden_code,
     lesion_cases,
     lesion_data,
+    lesion_response,
     lesion_scores,
     lesion_survival,
     matched_filter,
@@ -65,6 +66,10 @@ def test_a_method_that_paints_lesions_inserts_all_and_one_that_inpaints_keeps_no
     c = cases()
     assert false_insertion(lambda p: c.background + c.lesion, c).share == 1
     assert lesion_survival(lambda p: c.background, c).share == 0
+    always = lesion_response(lambda p: c.background + c.lesion, c)
+    torch.testing.assert_close(always, torch.zeros(12, dtype=D), atol=1e-12, rtol=0)
+    # a wrong background that is the same in both takes nothing from the lesion
+    torch.testing.assert_close(lesion_response(lambda p: 0.7 * p.y - c.background, c), always + 0.7)
     half = lesion_scores(c.background + 0.3 * c.lesion, c)
     torch.testing.assert_close(half, torch.full((12,), 0.3, dtype=D))
     assert lesion_survival(lambda p: c.background + 0.3 * c.lesion, c, threshold=0.25).share == 1

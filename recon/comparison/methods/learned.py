@@ -1,11 +1,9 @@
-"""Hybrid and learned methods, with the weights that are shipped for a problem."""
+"""Hybrid methods, with the weights that are shipped for a problem."""
 
 from __future__ import annotations
 
 from ...adversarial import AdversarialRegularisation
 from ...adversarial_variants import LocalAdversarialRegularisation
-from ...baselines.automap import AUTOMAP
-from ...baselines.postprocess import FBPUNet
 from ...dip import DeepImagePrior
 from ...unrolled.gradient import LearnedGradient
 from ...unrolled.modl import MoDL
@@ -25,6 +23,4 @@ METHODS = {
     "modl": Method(MoDL, pretrained=True),
     "learned-gradient": Method(LearnedGradient, pretrained=True),
     "learned-primal-dual": Method(LearnedPrimalDual, pretrained=True),
-    "fbp-unet": Method(FBPUNet, pretrained=True),
-    "automap": Method(AUTOMAP, pretrained=True),
 }

@@ -111,6 +111,20 @@ def test_train_then_compare_with_these_weights(tmp_path):
     assert str(tmp_path / "w") in (tmp_path / "own" / "report.html").read_text()
 
 
+def test_methods_without_weights_are_trained_for_so_long(tmp_path):
+    from recon.comparison.rows import RowStore
+
+    arguments = ["--problem", "ellipses-small", "--methods", "cnn-10", "--images", "1", "--no-memory"]
+    none = call("compare", *arguments, "--out", tmp_path / "none")
+    assert none.exit_code == 1 and "no such weights are shipped" in none.output + none.stderr
+    for _ in range(2):  # the second finds weights and row
+        own = call("compare", *arguments, "--train-minutes", "0.005", "--out", tmp_path / "own")
+        assert own.exit_code == 0, own.output
+    (row,) = RowStore(tmp_path / "own").rows
+    assert not row.failure and row.scores["psnr_db"] > 0
+    assert len(list((tmp_path / "own" / "weights").glob("*cnn-10*.safetensors"))) == 1
+
+
 def test_weights_of_several_seeds_are_found(tmp_path):
     from recon.cli.compare import _trained
 
