@@ -147,3 +147,15 @@ def test_the_changes_are_a_configuration_of_gan(tmp_path, blocks):
     generator = network("generator", c.generator, c.generator_options, 3, 1, 2, ())
     judge = network("discriminator", c.discriminator, c.discriminator_options, 4, None, 2, ())
     assert sum(p.numel() for p in generator.parameters()) > 1e5 < sum(p.numel() for p in judge.parameters())
+
+
+def test_the_changes_are_a_configuration_of_cyclegan(tmp_path):
+    from recon.baselines.gans.cycle import CycleGAN
+
+    with pytest.warns(UserWarning, match="lambda_grad"):
+        found = read(
+            tmp_path, UNPAIRED | {"lambda_grad": 1, "lambda_idempotence": 1, "lambda_tv": 1}, images=10
+        )
+    method = CycleGAN(**found.changes)
+    assert method.name == found.method and method.config.back_losses[0] == ("cycle", 5.0)
+    assert "tv" in {one[0] for one in method.config.losses} - {one[0] for one in method.config.back_losses}
