@@ -1,6 +1,6 @@
 """AUTOMAP beside a linear reconstruction learned from the same images, and beside learned primal–dual.
 
-    python benchmarks/automap.py             # some 45 minutes on two cores, resumable; writes results/automap.*
+    python benchmarks/automap.py             # some 45 min on two cores, resumable; writes results/automap.*
     python benchmarks/automap.py --only automap --images 100    # one training alone
     python benchmarks/automap.py --report    # from what is trained
     python benchmarks/automap.py --quick     # seconds: a few steps, nothing written
@@ -10,12 +10,12 @@ of the best of 16 validation images, 32 test images, range max − min of each t
 
 automap              full layers of full rank, 2790 → 4096 → 4096, as Zhu et al. 2018; Adam, fewer steps and
                      fewer features of the convolutions than theirs, for it is to be done on a CPU
-linear               x̂ = x̄ + C_xy (C_yy + λ)⁻¹ (y − ȳ): the best linear reconstruction of the N pairs, in closed
-                     form, λ of the highest PSNR of the validation images. Knows no geometry, as AUTOMAP
+linear               x̂ = x̄ + C_xy (C_yy + λ)⁻¹ (y − ȳ): the best linear reconstruction of the N pairs, in
+                     closed form, λ of the highest PSNR of the validation images. Knows no geometry either
 learned-primal-dual  sees the operator in every iteration
 below                methods that learn nothing: FBP, Tikhonov and total variation, by their own rules
 
-A call that is broken off is gone on with by the next. Zoo weights are not used: they saw other numbers of images.
+A call that is broken off is gone on with by the next. Zoo weights are not used: they saw more images.
 """
 
 import argparse
@@ -173,7 +173,7 @@ def rows(work: Path, counts: Sequence[int]) -> list[dict[str, Any]]:
 def table(found: list[dict[str, Any]]) -> str:
     """Methods by images, and how they were trained."""
     lines = [
-        "| method | images | PSNR [dB] | SSIM | PSNR of its training images | weights | steps × batch | min |",
+        "| method | images | PSNR [dB] | SSIM | PSNR in training | weights | steps × batch | min |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for row in found:
@@ -203,8 +203,8 @@ def figure(found: list[dict[str, Any]], path: Path) -> None:
     for row in found:
         if not row["images"]:
             ax.axhline(row["psnr_db"], linestyle=":", color="grey")
-            ax.annotate(row["method"], (0.995, row["psnr_db"]), xycoords=("axes fraction", "data"), ha="right",
-                        va="bottom", fontsize=8)  # fmt: skip
+            place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom", "fontsize": 8}
+            ax.annotate(row["method"], (0.995, row["psnr_db"]), **place)
     ax.set(xscale="log", xlabel="training images", ylabel="PSNR [dB], 32 test images")
     ax.legend(loc="lower right", fontsize=8)
     plt.savefig(path, dpi=150)

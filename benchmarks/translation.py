@@ -4,8 +4,10 @@
     python benchmarks/translation.py --data DATA --out runs             # two cores: 2 h, small networks
     python benchmarks/translation.py --data DATA --out runs --device cuda --size paper --pixels 256
 
-Every training has the same wall time (--minutes, or --steps for one that is repeatable), the last weights
-are kept, and nothing is chosen on the test images. `runs` keeps every row: the same call goes on.
+Every training has the same wall time (--minutes, or --steps for one that is repeatable) in which its rate
+falls to 0 by a cosine, the last weights are kept, and nothing is chosen on the test images. Otherwise the
+settings are the papers', but for --size small: fewer channels, smaller batches, larger rates where theirs are
+for days of training (benchmarks/parts/translation_methods.py). `runs` keeps every row: the same call goes on.
 Methods that are not installed are dashes; a training that fails, or an image that is not finite, is counted.
 
 (a) Low-dose CT of real slices: FBP (Ram-Lak) of a fan-beam scan of so many photons that 20 cm of water have
@@ -40,6 +42,7 @@ from torch import Tensor
 
 from operators import LinearOperator
 from recon import Problem
+from recon.comparison.dose import dose_note
 from recon.comparison.files import write_json, write_text
 from recon.data.heads import MU_WATER
 from recon.data.sets import TEST, PairedData
@@ -95,8 +98,7 @@ def low_dose(args: argparse.Namespace) -> LowDosePairs:
     if args.data is None:
         return LowDosePairs(size=args.pixels, validation_size=16, test_size=32, train_size=256)
     slices = stored_slices(args.data, args.pixels, FIELD)
-    sizes = [slices.count(part) for part in ("validation", "test", "train")]
-    return LowDosePairs(slices, args.pixels, FIELD, 360, 30.0, 3.0, "ram-lak", MU_WATER, *sizes)
+    return LowDosePairs(slices, args.pixels, FIELD, views=360, **slices.sizes)
 
 
 def ct_part(args: argparse.Namespace) -> Part:
@@ -111,7 +113,8 @@ def ct_part(args: argparse.Namespace) -> Part:
 
 def ablation_part(args: argparse.Namespace) -> Part:
     size, counts = (48, (2, 3, 6)) if args.quick else (args.ablation_pixels, (16, 64, 512))
-    source = ContrastPairs("pet", "ct", size, 0.5, True, *counts)
+    validation, test, train = counts
+    source = ContrastPairs("pet", "ct", size, validation_size=validation, test_size=test, train_size=train)
 
     def score(x: Tensor, truth: Tensor) -> dict[str, float]:
         return scoring.table_scores(x, truth, data_range=RANGE)
@@ -145,7 +148,7 @@ def run(part: Part, row: methods.Row, seed: int, args: argparse.Namespace, out: 
     path = stem.with_suffix(".json")
     if path.exists():
         there = json.loads(path.read_text())
-        if there["budget"] == budget and not (there.get("missing") and methods.found(row)):
+        if there["budget"] == budget:
             return there
     if methods.found(row) is None:
         return head | {"missing": True}
@@ -153,8 +156,11 @@ def run(part: Part, row: methods.Row, seed: int, args: argparse.Namespace, out: 
         about, image = trained_and_scored(part, row, seed, args, stem)
         np.save(stem.with_suffix(".npy"), image.cpu().numpy())
         line = head | about
+    except (ImportError, FileNotFoundError) as error:
+        # weights of features or a package that are not here: no fault of the method, and not kept
+        return head | {"missing": True, "why": f"{type(error).__name__}: {error}"}
     except (ValueError, ArithmeticError, RuntimeError) as error:
-        # a full disk or a missing package is no method's fault, and not caught
+        # a full disk is no method's fault either, and not caught
         line = head | {"error": f"{type(error).__name__}: {error}"}
     line = finite(line)
     write_json(path, line)
@@ -166,13 +172,14 @@ def trained_and_scored(
 ) -> tuple[dict[str, Any], Tensor]:
     # time ends the training where no steps are given
     training = {
-        "seed": seed, "steps": args.steps or 10**6, "validate_every": 10**6, "checkpoint_every": 200,
+        "seed": seed, "steps": args.steps or 10**6, "schedule": "cosine", "validate_every": 10**6,
+        "checkpoint_every": 200,
     }  # fmt: skip
     method = methods.made(row, args.size, training)
     checkpoint = stem.with_suffix(".checkpoint.safetensors")
     if method.data_kind is not None:
         minutes = None if args.steps else args.minutes
-        method.fit(part.data.of_kind(method.data_kind), minutes=minutes, checkpoint=checkpoint)  # type: ignore[call-arg]
+        method.fit(part.data.of_kind(method.data_kind), minutes=minutes, checkpoint=checkpoint)
     problem, truth = part.test
     x = several(method, problem)
     if not bool(torch.isfinite(x).all()):
@@ -277,12 +284,13 @@ def told(part: Part, rows: list[dict[str, Any]], args: argparse.Namespace) -> li
         f"## {'(a) Low-dose CT' if part.name == 'ct' else '(c) Losses of MedGAN, PET-like to CT-like'}",
         "",
         f"{truth.shape[-1]}² pixels of {part.source.pixel_size:.2f} mm, {len(part.data.train[1])} images to "
-        f"learn from, {len(truth)} to score on; {budget} of training each, networks of size “{args.size}”, on "
-        f"{args.device} ({torch.get_num_threads()} threads), {len(part.seeds)} seed(s); mean ± "
+        f"learn from, {len(truth)} to score on; {budget} of training each, networks of size “{args.size}”, "
+        f"on {args.device} ({torch.get_num_threads()} threads), {len(part.seeds)} seed(s). Mean ± "
         "standard deviation over seeds; images a second one at a time on the processor.",
         "",
     ]
-    if part.name == "ct":
+    if isinstance(part.source, LowDosePairs):
+        lines += [f"{dose_note(part.source.geometry, part.source.noise, MU_WATER)}.", ""]
         said = [
             *tables.expectation(rows),
             "",
@@ -296,7 +304,7 @@ def told(part: Part, rows: list[dict[str, Any]], args: argparse.Namespace) -> li
 
 def brief(row: dict[str, Any]) -> str:
     if row.get("missing"):
-        return f"{row['title']}: not installed"
+        return f"{row['title']}: {row.get('why', 'not installed')}"
     if "error" in row:
         return f"{row['title']}, seed {row['seed']}: {row['error'][:200]}"
     return f"{row['title']}, seed {row['seed']}: {row['scores']['psnr_db']:.2f} dB after {row['steps']} steps"

@@ -58,8 +58,8 @@ unet = FBPUNet(
 )  # fmt: skip
 images["U-Net"] = unet.fit(data)(problem)
 
-if "knn-patches" in METHODS:
-    images["nearest patches"] = METHODS["knn-patches"]().fit(data)(problem)
+if "patch-nearest-neighbours" in METHODS:
+    images["nearest patches"] = METHODS["patch-nearest-neighbours"]().fit(data)(problem)
 
 # %%
 for name, image in images.items():
@@ -69,7 +69,7 @@ print(f"expected floor   {1000 / MU_WATER * expected**0.5:6.1f} HU")
 
 # %%
 shown = {"T1-like (given)": problem.y[0], **{n: i[0] for n, i in images.items()}, "CT-like (truth)": truth[0]}
-figure, axes = plt.subplots(1, len(shown), figsize=(2.4 * len(shown), 3), layout="constrained")
+figure, axes = plt.subplots(1, len(shown), figsize=(2.4 * len(shown), 3.5), layout="constrained")
 for axis, (name, image) in zip(axes, shown.items(), strict=True):
     given = name.startswith("T1")
     low, high = (0, float(image.max())) if given else (-200, 300)

@@ -14,6 +14,19 @@ if TYPE_CHECKING:
     from .base import METHODS as METHODS
     from .base import Reconstructor as Reconstructor
     from .baselines.automap import AUTOMAP as AUTOMAP
+    from .baselines.gans.cycle import CycleGAN as CycleGAN
+    from .baselines.gans.cycle_presets import DiscoGAN as DiscoGAN
+    from .baselines.gans.cycle_presets import DualGAN as DualGAN
+    from .baselines.gans.cycle_presets import Hiasa2018 as Hiasa2018
+    from .baselines.gans.cycle_presets import Kang2019 as Kang2019
+    from .baselines.gans.cycle_presets import Kida2020 as Kida2020
+    from .baselines.gans.cycle_presets import Zhang2018 as Zhang2018
+    from .baselines.gans.segmentation import SegAN as SegAN
+    from .baselines.gans.simgan import SimGAN as SimGAN
+    from .baselines.gans.unconditional import DCGAN as DCGAN
+    from .baselines.gans.unconditional import ProgressiveGAN as ProgressiveGAN
+    from .baselines.gans.unit import UNIT as UNIT
+    from .baselines.gans.vagan import VAGAN as VAGAN
     from .baselines.postprocess import FBPUNet as FBPUNet
     from .dictionary import DictionaryReconstruction as DictionaryReconstruction
     from .diffusion import DDS as DDS
@@ -120,6 +133,8 @@ _EXPORTS = {
     "CentreScaled": "scaling",
     "Conformal": "uncertainty",
     "ConvexAdversarialRegularisation": "adversarial_variants",
+    "CycleGAN": "baselines.gans.cycle",
+    "DCGAN": "baselines.gans.unconditional",
     "DDS": "diffusion",
     "DPS": "diffusion",
     "DeepEnsemble": "uncertainty",
@@ -127,7 +142,9 @@ _EXPORTS = {
     "DeepImagePrior": "dip",
     "DictionaryReconstruction": "dictionary",
     "DiffPIR": "diffusion",
+    "DiscoGAN": "baselines.gans.cycle_presets",
     "DualDomain": "unrolled.dual_domain",
+    "DualGAN": "baselines.gans.cycle_presets",
     "EducatedDeepImagePrior": "educated_dip",
     "EmissionFBP": "emission",
     "EquivariantImaging": "selfsupervised.equivariant",
@@ -139,12 +156,15 @@ _EXPORTS = {
     "GradientStepPlugAndPlay": "plug_and_play",
     "GradientStepPrior": "variational.gradient_step_prior",
     "HeteroscedasticUNet": "uncertainty",
+    "Hiasa2018": "baselines.gans.cycle_presets",
     "HuberTotalVariation": "variational",
     "ISTANet": "unrolled.ista",
     "ISTAUNet": "unrolled.ista_unet",
     "ItNet": "unrolled.itnet",
     "Iterate": "solvers",
     "JointReconstruction": "joint",
+    "Kang2019": "baselines.gans.cycle_presets",
+    "Kida2020": "baselines.gans.cycle_presets",
     "LSQR": "iterative",
     "LearnedGradient": "unrolled.gradient",
     "LearnedPDHG": "unrolled.pdhg",
@@ -171,21 +191,27 @@ _EXPORTS = {
     "ParametricBootstrap": "uncertainty",
     "PlugAndPlay": "plug_and_play",
     "Problem": "problem",
+    "ProgressiveGAN": "baselines.gans.unconditional",
     "RED": "plug_and_play",
     "Reconstructor": "base",
     "RootSumOfSquares": "mri",
     "SART": "iterative",
     "SIRT": "iterative",
     "SURETraining": "selfsupervised.sure",
+    "SegAN": "baselines.gans.segmentation",
+    "SimGAN": "baselines.gans.simgan",
     "SinogramDenoisedFBP": "sinogram_denoising",
     "Tikhonov": "variational",
     "TotalGeneralisedVariation": "variational",
     "TotalVariation": "variational",
+    "UNIT": "baselines.gans.unit",
+    "VAGAN": "baselines.gans.vagan",
     "VarNet": "unrolled.varnet",
     "VariationalNetwork": "unrolled.variational",
     "VariationalReconstruction": "variational",
     "WaveletReconstruction": "variational",
     "ZeroFilled": "mri",
+    "Zhang2018": "baselines.gans.cycle_presets",
     "admm": "solvers",
     "cg": "solvers",
     "cgls": "solvers",

@@ -28,18 +28,22 @@ TEXTURE = ("nps_distance_db", "nps_mean_frequency", "texture_sigma_hu")
 def tiles(truth: Tensor, mu_water: float, side: int = 8) -> Tensor:
     """Corners (image, row, column) of the flattest soft-tissue tiles of the truth, at most `TILES`, (k, 3).
 
-    Soft tissue throughout, by the truth; of those the ones that vary least, none overlapping.
+    Soft tissue throughout, by the truth; the tiles that vary least first, none overlapping another.
     """
     hu = 1000 * (truth.double() / mu_water - 1)
-    _, ny, nx = hu.shape
-    cut = hu[:, : ny // side * side, : nx // side * side].unflatten(1, (-1, side)).unflatten(3, (-1, side))
-    parts = cut.permute(0, 1, 3, 2, 4).flatten(3)
+    parts = hu.unfold(1, side, 2).unfold(2, side, 2).flatten(3)
     fine = (parts.amin(-1) > SOFT[0]) & (parts.amax(-1) < SOFT[1])
-    spread = torch.where(fine, parts.std(-1), math.inf).flatten()
-    chosen = spread.argsort()[: min(TILES, int(fine.sum()))]
-    rows, columns = ny // side, nx // side
-    image, rest = chosen // (rows * columns), chosen % (rows * columns)
-    return torch.stack([image, rest // columns * side, rest % columns * side], -1)
+    spread = torch.where(fine, parts.std(-1), math.inf)
+    taken = torch.zeros_like(hu, dtype=torch.bool)
+    chosen: list[list[int]] = []
+    for number in spread.flatten().argsort(stable=True)[: int(fine.sum())].tolist():
+        image, rest = divmod(number, spread[0].numel())
+        row, column = (2 * k for k in divmod(rest, spread.shape[2]))
+        here = taken[image, row : row + side, column : column + side]
+        if not bool(here.any()) and len(chosen) < TILES:
+            here.fill_(True)
+            chosen.append([image, row, column])
+    return torch.tensor(chosen, dtype=torch.long).reshape(-1, 3)
 
 
 def texture(x: Tensor, corners: Tensor, pixel_size: float, mu_water: float, side: int = 8) -> NoisePower:

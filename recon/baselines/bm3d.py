@@ -107,6 +107,8 @@ def _stage(wide: Tensor, basic: Tensor | None, sigma: float, search: int, step: 
               + torch.arange(SIDE, device=wide.device)).flatten()  # fmt: skip
     for size in (1, 2, 4, 8, 16):
         members = (sizes == size).nonzero()[:, 0]
+        if not len(members):
+            continue
         for chosen in members.split(max(1, MEMORY // (SIDE**2 * size))):
             at = first[chosen] + offsets[order.indices[:size, chosen]]
             rows, cols = at // columns, at % columns
@@ -121,7 +123,8 @@ def _stage(wide: Tensor, basic: Tensor | None, sigma: float, search: int, step: 
             else:
                 power = _forward(others[rows, cols], transform, haar).square()
                 gain = power / (power + sigma**2)
-                weight = 1 / gain.square().sum((0, 2)).clamp_min(1e-6)
+                gain[0, :, 0] = 1
+                weight = 1 / gain.square().sum((0, 2))
                 group = group * gain
             pixels = _backward(group, transform, haar)
             where = (rows * wide.shape[1] + cols)[..., None] + inside

@@ -55,16 +55,21 @@ class SRCNN(PostProcessing):
         return networks.SRCNN(inside, outside, self.config.middle, self.config.dim)
 
     def first(self, A: LinearOperator, y: Tensor) -> Tensor:
-        c, inner = unscaled(A)
-        factor = getattr(inner, "factor", None)
-        if not isinstance(factor, int) or len(inner.in_shape) != len(inner.out_shape):
-            return direct(A, y, self.config.filter, self.config.frequency_scaling)
-        axes = sum(n != m for n, m in zip(inner.in_shape, inner.out_shape, strict=True))
-        return enlarged(y / c, factor, inner.in_shape, max(2, axes))
+        return fine_start(A, y, self.config.filter, self.config.frequency_scaling)
 
     @classmethod
     def examples(cls) -> list[Any]:
         return [cls(steps=2, batch_size=2, patch=8)]
+
+
+def fine_start(A: LinearOperator, y: Tensor, filter: str = "hann", frequency_scaling: float = 1.0) -> Tensor:
+    """x₀: of coarser images (an operator with a `factor`) these `enlarged`, else as `direct`."""
+    c, inner = unscaled(A)
+    factor = getattr(inner, "factor", None)
+    if not isinstance(factor, int) or len(inner.in_shape) != len(inner.out_shape):
+        return direct(A, y, filter, frequency_scaling)
+    axes = sum(n != m for n, m in zip(inner.in_shape, inner.out_shape, strict=True))
+    return enlarged(y / c, factor, inner.in_shape, max(2, axes))
 
 
 def enlarged(y: Tensor, factor: int, shape: tuple[int, ...], axes: int = 2) -> Tensor:

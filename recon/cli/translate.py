@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 @click.option(
     "--patch",
     metavar="NY,NX|whole",
-    help="Patches of that size (NZ,NY,NX for volumes), or images as they are, for networks that take any size. "
-    "Default: the trained size, in patches where images are of another.",
+    help="Patches of that size (NZ,NY,NX for volumes), or images as they are, for networks that take any "
+    "size. Default: the trained size, in patches where images are of another.",
 )
 @click.option("--overlap", type=click.IntRange(min=0), help="Of patches [pixels]. Default: a quarter.")
 @click.option("--air", is_flag=True, help="−1000 HU where the output is at the low end of its window.")
@@ -51,9 +51,9 @@ def translate(
 ) -> None:
     """Translate INPUT, a file or a folder searched to the bottom, into OUTPUT.
 
-    DICOM (a file, a series, multi-frame), NIfTI, PNG, JPEG, TIFF, .npy, .npz, .csv and .txt; each comes out as
-    the kind it was, under its name. DICOM keeps position, orientation, spacing and order of the slices, gets
-    fresh UIDs and loses the patient. OUTPUT/translation.json says what was clipped by the windows. An
+    DICOM (a file, a series, multi-frame), NIfTI, PNG, JPEG, TIFF, .npy, .npz, .csv and .txt; each comes out
+    as the kind it was, under its name. DICOM keeps position, orientation, spacing and order of the slices,
+    gets fresh UIDs and loses the patient. OUTPUT/translation.json says what was clipped by the windows. An
     interrupted run goes on where it was; a file that fails is named and left out, and the command then ends
     with 1.
     """

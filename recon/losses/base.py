@@ -35,12 +35,14 @@ class Loss(nn.Module):
     compares : what a trainer gives as x and truth, G : A → B, F : B → A, a ∈ A, b ∈ B
     needs_truth : False where truth is not looked at and may be left out
     takes_mask : whether a mask has a meaning
+    held : attributes that are networks used, but no part of the loss: not its parameters, not saved with it
     """
 
     name: ClassVar[str]
     compares: ClassVar[tuple[str, str]] = ("G(a)", "b")
     needs_truth: ClassVar[bool] = True
     takes_mask: ClassVar[bool] = False
+    held: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, reduction: Reduction = "mean"):
         super().__init__()
@@ -49,6 +51,13 @@ class Loss(nn.Module):
                 f"{type(self).__name__} reduction: expected 'mean', 'sum' or 'none', got {reduction!r}"
             )
         self.reduction = reduction
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # a module would else become a submodule
+        if name in self.held:
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     @abstractmethod
     def each(self, x: Tensor, truth: Any, mask: Tensor | None) -> Tensor:

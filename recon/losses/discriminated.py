@@ -38,6 +38,8 @@ class DiscriminatorFeatures(Loss):
     """
 
     name = "discriminator-features"
+    held = ("discriminator",)
+    discriminator: Discriminator | None
 
     def __init__(
         self,
@@ -57,13 +59,6 @@ class DiscriminatorFeatures(Loss):
             raise ValueError(f"{who} p: expected at least 1, got {p!r}")
         self.weights, self.pixel, self.p = None if weights is None else tuple(weights), pixel, float(p)
         self.discriminator = discriminator
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        # as an attribute of a plain object, not a submodule with parameters
-        if name == "discriminator":
-            object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)
 
     def forward(  # type: ignore[override]
         self, x: Tensor, truth: Any = None, mask: Tensor | None = None, condition: Tensor | None = None
@@ -160,18 +155,12 @@ class Sharpness(Loss):
     """
 
     name = "sharpness"
+    held = ("network",)
+    network: nn.Module | None
 
     def __init__(self, network: nn.Module | None = None, reduction: Reduction = "mean"):
         super().__init__(reduction)
-        self._held = (network,)
-
-    @property
-    def network(self) -> nn.Module | None:
-        return self._held[0]
-
-    @network.setter
-    def network(self, network: nn.Module | None) -> None:
-        self._held = (network,)
+        self.network = network
 
     def each(self, x: Tensor, truth: Any, mask: Tensor | None) -> Tensor:
         if self.network is None:

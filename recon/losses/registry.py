@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from . import adversarial, discriminated, frequency, gradients, pixel, segmentation, structure
+from . import adversarial, discriminated, frequency, gradients, perceptual, pixel, segmentation, structure
 from .base import Loss
 
 _ALL: tuple[type[Loss], ...] = (
@@ -28,6 +28,12 @@ _ALL: tuple[type[Loss], ...] = (
     gradients.GradientDifference,
     gradients.TV,
     frequency.KSpace,
+    perceptual.Perceptual,
+    perceptual.Content,
+    perceptual.Style,
+    perceptual.VGGLoss,
+    perceptual.DomainInvariant,
+    perceptual.FeatureDistance,
     discriminated.DiscriminatorFeatures,
     discriminated.FeatureMargin,
     discriminated.Sharpness,

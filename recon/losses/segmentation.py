@@ -184,6 +184,8 @@ class Shape(Loss):
     name = "shape"
     compares = ("G(a)", "labels of a")
     takes_mask = True
+    held = ("segmentor",)
+    segmentor: nn.Module | None
 
     def __init__(
         self,
@@ -196,15 +198,7 @@ class Shape(Loss):
         if loss not in kinds:
             raise ValueError(f"Shape loss: expected one of {', '.join(kinds)}, got {loss!r}")
         self.loss: Loss = kinds[loss](reduction="none")
-        self._held = (segmentor,)
-
-    @property
-    def segmentor(self) -> nn.Module | None:
-        return self._held[0]
-
-    @segmentor.setter
-    def segmentor(self, segmentor: nn.Module | None) -> None:
-        self._held = (segmentor,)
+        self.segmentor = segmentor
 
     def check_truth(self, x: Tensor, truth: Any) -> None:
         if self.segmentor is None:

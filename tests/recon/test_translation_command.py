@@ -57,7 +57,19 @@ def learn(folder, out, *options):
         "--paired",
         folder / "A",
         folder / "B",
-        *("--steps", 3, "--set", "base=4", "--set", "depth=2", "--set", "batch_size=2", "--full", "--out", out),
+        *(
+            "--steps",
+            3,
+            "--set",
+            "base=4",
+            "--set",
+            "depth=2",
+            "--set",
+            "batch_size=2",
+            "--full",
+            "--out",
+            out,
+        ),
         *options,
     )
 
@@ -152,7 +164,9 @@ def test_one_file_in_one_file_out(tmp_path, weights):
     assert done.exit_code == 0, done.output
     before, after = read_dicom(source), read_dicom(tmp_path / "a.dcm")
     assert after.hu.shape == (128, 128) and after.spacing == before.spacing and after.modality == "CT"
-    torch.testing.assert_close(after.hu, translated(weights, before.hu[None])[0].clamp(min=-1000), rtol=0, atol=0.501)
+    torch.testing.assert_close(
+        after.hu, translated(weights, before.hu[None])[0].clamp(min=-1000), rtol=0, atol=0.501
+    )
     again = recon("translate", source, tmp_path / "a.dcm", "--weights", weights)
     assert again.exit_code == 2 and "already there" in again.output
     whole = recon("translate", source, tmp_path / "b.dcm", "--weights", weights, "--patch", "whole")
@@ -230,7 +244,10 @@ def test_wrong_calls(tmp_path, weights, folder):
     ):
         done = recon("translate", folder / "A", tmp_path / "out", *arguments)
         assert done.exit_code != 0 and words in done.output, done.output
-    assert "outside of the input" in recon("translate", folder / "A", folder / "A/x", "--weights", weights).output
+    assert (
+        "outside of the input"
+        in recon("translate", folder / "A", folder / "A/x", "--weights", weights).output
+    )
     for extra, words in (
         ([], "exactly one of --problem"),
         (["--problem", "ellipses-small", "--paired", folder / "A", folder / "B"], "exactly one of --problem"),

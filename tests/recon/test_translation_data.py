@@ -351,12 +351,12 @@ def test_what_cannot_be_learned_from(tmp_path):
     with pytest.raises(ValueError, match="does not fit into 12 × 12"):
         PairedImages.folders(a, b, crop=16)
     Image.fromarray(np.zeros((5, 5), np.uint8)).save(b / "p0/0.png")
-    with pytest.raises(ValueError, match="a pair must have one size, got .*0.png 12 × 12 and .*0.png 5 × 5"):
+    with pytest.raises(ValueError, match=r"a pair must have one size, got .*0.png 12 × 12 and .*0.png 5 × 5"):
         PairedImages.folders(a, b)
     Image.fromarray(np.zeros((5, 5), np.uint8)).save(a / "p0/0.png")
-    with pytest.raises(ValueError, match="mixed sizes, 5 × 5 .* and 12 × 12"):
+    with pytest.raises(ValueError, match=r"mixed sizes, 5 × 5 .* and 12 × 12"):
         PairedImages.folders(a, b)
-    with pytest.raises(ValueError, match="patient 'p1' .* is in two parts"):
+    with pytest.raises(ValueError, match=r"patient 'p1' .* is in two parts"):
         PairedImages([(a / "p1/0.png", b / "p1/0.png")], [(a / "p1/1.png", b / "p1/1.png")], root=a)
     np.save(a / "p0/0.npy", np.full((12, 12), np.nan))
     with pytest.raises(ValueError, match="expected finite values"):
@@ -372,7 +372,7 @@ def test_one_side_has_one_modality(tmp_path):
         (tmp_path / name).mkdir()
         for modality in ("CT", "MR"):
             shutil.copy(get_testdata_file(f"{modality}_small.dcm", download=False), tmp_path / name)
-    with pytest.raises(ValueError, match="must be of one modality, got CT .* and MR"):
+    with pytest.raises(ValueError, match=r"must be of one modality, got CT .* and MR"):
         PairedImages.folders(tmp_path / "A", tmp_path / "B", 0.5, crop=32)
 
 

@@ -225,10 +225,11 @@ def test_unpaired_counts_are_named(tmp_path):
         grey(tmp_path / f"A/{n}.png", ramp())
     grey(tmp_path / "B/0.png", ramp())
     with pytest.raises(
-        ValueError, match="3 of 4 images in .*A have no partner of the same name in .*B, which has 1: 1, 2, 3"
+        ValueError,
+        match=r"3 of 4 images in .*A have no partner of the same name in .*B, which has 1: 1, 2, 3",
     ):
         paired_files(tmp_path / "A", tmp_path / "B")
-    with pytest.raises(ValueError, match="3 of 4 images in .*A have no partner"):
+    with pytest.raises(ValueError, match=r"3 of 4 images in .*A have no partner"):
         paired_files(tmp_path / "B", tmp_path / "A")
     grey(tmp_path / "B/0.jpg", ramp())
     with pytest.raises(ValueError, match="have one name"):
@@ -310,7 +311,7 @@ def test_no_patient_is_in_two_parts():
 
 
 def test_a_shared_patient_is_found():
-    with pytest.raises(ValueError, match="patient 'p0' .* is in two parts"):
+    with pytest.raises(ValueError, match=r"patient 'p0' .* is in two parts"):
         check_apart(people([1, 1]), people([1]))
     with pytest.raises(ValueError, match="3 images of 1 patient cannot make 2 parts"):
         split_by_patient(people([1]), [0.8, 0.2])

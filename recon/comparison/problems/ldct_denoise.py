@@ -32,5 +32,4 @@ def task(data: Path | None = None) -> Task:
 
 def _real(folder: Path) -> LowDosePairs:
     slices = stored_slices(folder, SIZE, FIELD)
-    sizes = [slices.count(part) for part in ("validation", "test", "train")]
-    return LowDosePairs(slices, SIZE, FIELD, 240, 30.0, 3.0, "ram-lak", MU_WATER, *sizes)
+    return LowDosePairs(slices, SIZE, FIELD, views=240, mu_water=MU_WATER, **slices.sizes)

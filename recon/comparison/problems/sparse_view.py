@@ -30,5 +30,4 @@ def task(data: Path | None = None) -> Task:
 
 def _real(folder: Path) -> SparseViewPairs:
     slices = stored_slices(folder, SIZE, FIELD)
-    sizes = [slices.count(part) for part in ("validation", "test", "train")]
-    return SparseViewPairs(slices, SIZE, FIELD, 61, 5.0, 3.0, MU_WATER, *sizes)
+    return SparseViewPairs(slices, SIZE, FIELD, views=61, mu_water=MU_WATER, **slices.sizes)

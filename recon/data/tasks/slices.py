@@ -102,9 +102,10 @@ class PatientSlices:
         part, number = part_of(seed)
         return self.slices[part][number % len(self.slices[part])]
 
-    def count(self, part: str) -> int:
-        """Slices of a part."""
-        return len(self.slices[part])
+    @property
+    def sizes(self) -> dict[str, int]:
+        """validation_size, test_size and train_size of the pairs that show every slice once."""
+        return {f"{part}_size": len(self.slices[part]) for part in PARTS}
 
 
 def stored_slices(

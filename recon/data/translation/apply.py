@@ -29,11 +29,13 @@ class Applied:
     values : (nz, ny, nx), in the unit of the target
     clipped : part of the input's values outside its window, 0 to 1
     outside : part of the output's values outside the target's window (they are kept)
+    cut : part of them that the file could not hold, as grey values beyond 8 bits
     """
 
     values: Tensor
     clipped: float
     outside: float
+    cut: float = 0.0
 
 
 class Translation:
@@ -42,8 +44,8 @@ class Translation:
     method : trained on images (A = identity), as by `recon train --paired` or `--unpaired`
     window : for both sides, or (of the input, of the target); None: that of the training, if it had one
     patch : size of the patches; None: the whole image where it has the trained shape, else patches of the
-        trained shape; "whole": every image or volume at once. Another size than the trained one is for networks
-        that take any, as convolutional ones
+        trained shape; "whole": every image or volume at once. Another size than the trained one is for
+        networks that take any, as convolutional ones
     overlap : of the patches, at least; None: a quarter
     air : give −1000 HU to what comes out at the low end of the target's window or below
     batch_size : images or patches at once
@@ -79,8 +81,8 @@ class Translation:
             good = len(patch) == len(self.shape) and all(isinstance(n, int) and n > 0 for n in patch)
             if self.stack > 1 or not good:
                 raise ValueError(
-                    f"translation patch: expected {len(self.shape)} positive numbers, as of the trained images "
-                    f"{self.shape}, of a method that is not of stacks; got {patch!r}"
+                    f"translation patch: expected {len(self.shape)} positive numbers, as of the trained "
+                    f"images {self.shape}, of a method that is not of stacks; got {patch!r}"
                 )
         if overlap is not None and patch == "whole":
             raise ValueError("translation overlap: a whole image has no patches to overlap")
@@ -95,17 +97,19 @@ class Translation:
         """Of the values that come out, "" where it is unknown."""
         if self.window[1] is not None:
             return self.window[1].unit
-        modalities = self.about.get("modalities")
-        both = isinstance(modalities, list) and len(modalities) == 2
-        return "HU" if both and modalities[1] == ["CT"] else ""
+        return "HU" if self.modalities(1) == ["CT"] else ""
 
     @property
     def source_unit(self) -> str:
         """That the input must have, "" where any will do."""
         if self.window[0] is not None:
             return self.window[0].unit
-        modalities = self.about.get("modalities")
-        return "HU" if isinstance(modalities, list) and modalities[:1] == [["CT"]] else ""
+        return "HU" if self.modalities(0) == ["CT"] else ""
+
+    def modalities(self, side: int) -> list[str]:
+        """Of the training images, of the input (0) or the target (1), as their DICOM files said."""
+        told = self.about.get("modalities")
+        return list(told[side]) if isinstance(told, list) and len(told) == 2 else []
 
     @torch.no_grad()
     def __call__(self, values: Tensor) -> Applied:
@@ -129,8 +133,8 @@ class Translation:
             shape = (self.stack, *inside[1:])
             if shape != self.shape and self.patch != "whole":
                 raise ValueError(
-                    f"translation: trained for slices {self.shape[1:]}, got {inside[1:]}; a convolutional network "
-                    "takes them with patch='whole'"
+                    f"translation: trained for slices {self.shape[1:]}, got {inside[1:]}; a convolutional "
+                    "network takes them with patch='whole'"
                 )
             return stackwise(self._of(shape), x, self.stack, n)
         # slices are a batch to a method of two dimensions
@@ -159,8 +163,8 @@ class Translation:
                 return other(problem)
             except RuntimeError as error:
                 raise ValueError(
-                    f"{type(other).__name__}: trained for {self.shape}, its network takes no images {shape}; leave "
-                    f"out patch ({' '.join(str(error).split())[:200]})"
+                    f"{type(other).__name__}: trained for {self.shape}, its network takes no images {shape}; "
+                    f"leave out patch ({' '.join(str(error).split())[:200]})"
                 ) from error
 
         return applied

@@ -1,4 +1,4 @@
-"""Augmentation that turns input and target alike: flips, shifts, rotations, scales; noise on the input only."""
+"""Augmentation that turns input and target alike: flips, shifts, rotations, scales; noise on the input."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torch.nn import functional
 class Augmentation:
     """x ↦ x(R⁻¹(· − t)/s), one draw for all slices of input and target; then input + noise.
 
-    Drawn uniformly, in the plane of the slices, by the given generator and nothing else. Outside the image its
-    edge goes on. Whole pixels are moved and flips made without interpolation; bilinear where images are turned
-    or scaled.
+    Drawn uniformly, in the plane of the slices, by the given generator and nothing else. Outside the image
+    its edge goes on. Whole pixels are moved and flips made without interpolation; bilinear where images are
+    turned or scaled.
 
     flip : turn left and right round with probability ½; flip_rows likewise up and down
     translate : up to so many pixels each way (whole pixels)

@@ -16,9 +16,10 @@ from ..dicom_write import KEPT, _decimal, _identify, _place, _save, _stored
 from ..volumes import Affine, finite
 
 # of another modality or of other pixels
-PIXELS = """SpecificCharacterSet ImageType SOPClassUID Modality BitsAllocated BitsStored HighBit PixelRepresentation PixelData
-SmallestImagePixelValue LargestImagePixelValue PixelPaddingValue PixelPaddingRangeLimit WindowCenter
-WindowWidth RescaleIntercept RescaleSlope RescaleType PhotometricInterpretation SamplesPerPixel Rows Columns"""
+PIXELS = """SpecificCharacterSet ImageType SOPClassUID Modality BitsAllocated BitsStored HighBit
+PixelRepresentation PixelData SmallestImagePixelValue LargestImagePixelValue PixelPaddingValue
+PixelPaddingRangeLimit WindowCenter WindowWidth RescaleIntercept RescaleSlope RescaleType
+PhotometricInterpretation SamplesPerPixel Rows Columns"""
 GEOMETRY = """SliceThickness SpacingBetweenSlices PatientPosition SeriesNumber
 AcquisitionNumber InstanceNumber ImagePositionPatient ImageOrientationPatient SliceLocation PixelSpacing"""
 FRAME = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,7 @@ class Run:
                     "slices": len(applied.values),
                     "input_clipped": round(applied.clipped, 6),
                     "output_outside_window": round(applied.outside, 6),
+                    "output_clipped": round(applied.cut, 6),
                 }
                 if time.monotonic() - self._written > 2:
                     self._write()
@@ -181,7 +182,8 @@ class Run:
         if dicom:
             self._dicom(applied, 0, first, job.outputs[0], uids, None)
         else:
-            save(picture, applied.values, job.outputs[0], self.translation.target_unit)
+            cut = save(picture, applied.values, job.outputs[0], self.translation.target_unit)
+            applied = replace(applied, cut=cut)
         return applied
 
     def _series(self, job: Job, uids: Uids) -> Applied:
@@ -209,8 +211,8 @@ class Run:
         uids: Uids,
         placed: tuple[Affine, int] | None,
     ) -> None:
-        unit, both = self.translation.target_unit, self.translation.about.get("modalities") or [[], []]
-        modality = "CT" if unit == "HU" else both[1][0] if both[1] else None
+        target = self.translation.modalities(1)
+        modality = "CT" if self.translation.target_unit == "HU" else target[0] if target else None
         window = self.translation.window[0]
         note = f"{100 * applied.clipped:.3g} % of the input outside {window}." if window else ""
         write_translated(applied.values[k], source, path, uids, self.label, note, modality, placed)

@@ -44,8 +44,8 @@ class Samples:
             raise ValueError(f"{name}: expected stack or volumes, got both")
         if stack > 1 and max(len(s) for s in scans) == 1:
             raise ValueError(
-                f"{name} stack: no image has a neighbour; slices of one patient are told apart by DICOM headers, "
-                "sub-directories, or `patient`"
+                f"{name} stack: no image has a neighbour; slices of one patient are found by DICOM "
+                "headers, sub-directories, or `patient`"
             )
         self.scans, self.stores, self.stack, self.volumes, self.name = scans, stores, stack, volumes, name
         ones = [(n, k) for n, scan in enumerate(scans) for k in range(1 if volumes else len(scan))]
@@ -109,7 +109,7 @@ class Samples:
                     raise ValueError(
                         f"{self.name}: a pair must have one size, got {told}; resample them first"
                     )
-            flat = {self.stores[0].shapes[path]: path for path, _ in scan.sides[0]}
+            flat: dict[tuple[int, ...], Path] = {self.stores[0].shapes[p]: p for p, _ in scan.sides[0]}
             depth = (len(scan),) if self.volumes else (self.stack,) if self.stack > 1 else ()
             if depth and len(flat) > 1:
                 raise ValueError(f"{self.name}: slices of one scan have different sizes: {_told(flat)}")

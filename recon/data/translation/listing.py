@@ -1,4 +1,4 @@
-"""Which files belong together: two folders with equal names, list files, the folder layout of Kaji's codes."""
+"""Which files belong together: folders with equal names, list files, the folders of Kaji's codes."""
 
 from __future__ import annotations
 
@@ -45,14 +45,15 @@ def image_files(folder: str | Path, pattern: str | None = None, depth: int | Non
 def paired_files(
     inputs: str | Path, targets: str | Path, pattern: str | None = None, depth: int | None = None
 ) -> list[tuple[Path, Path]]:
-    """Files of two folders that have one name, apart from the kind of file: (input, target), in natural order.
+    """(input, target): files of two folders with one name, apart from the kind of file, in natural order.
 
     Names are relative to the folders, so sub-directories must agree.
 
     Raises ValueError, naming files, where one has no partner or two have one name.
     """
     sides = [_named(Path(folder), pattern, depth) for folder in (inputs, targets)]
-    for mine, other, here, there in ((*sides, inputs, targets), (*sides[::-1], targets, inputs)):
+    for k, (here, there) in enumerate(((inputs, targets), (targets, inputs))):
+        mine, other = sides[k], sides[1 - k]
         alone = [name for name in mine if name not in other]
         if alone:
             raise ValueError(
@@ -83,8 +84,8 @@ def listed_files(
     for name, column in (("input_column", input_column), ("target_column", target_column)):
         if isinstance(column, bool) or not isinstance(column, int) or column < 0:
             raise ValueError(
-                f"listed_files {name}: expected one column, counted from 0, got {column!r}; several columns as "
-                "channels are not supported"
+                f"listed_files {name}: expected one column, counted from 0, got {column!r}; several columns "
+                "as channels are not supported"
             )
     root = table.parent if root is None else Path(root)
     try:

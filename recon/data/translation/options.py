@@ -24,8 +24,8 @@ def images_from(
 
     Of folders trainA and trainB, testA and testB beside them are validated on, unless `validation` says else.
 
-    given : settings of `PairedImages.folders` or `UnpairedImages.folders`, with window, and window_to where the
-        target has its own, as texts "LOW,HIGH[,UNIT]"; those of `Augmentation` by their names
+    given : settings of `PairedImages.folders` or `UnpairedImages.folders`, with window, and window_to where
+        the target has its own, as texts "LOW,HIGH[,UNIT]"; those of `Augmentation` by their names
     """
     cls = PairedImages if kind == "paired" else UnpairedImages
     settings = dict(given)

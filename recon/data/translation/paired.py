@@ -77,7 +77,8 @@ class PairedImages(PairedData):
         self.samples, self.held = made
         if self.samples.shape != self.held.shape:
             raise ValueError(
-                f"{name}: training images are {self.samples.shape}, validation images {self.held.shape}; say crop"
+                f"{name}: training images are {self.samples.shape}, validation images {self.held.shape}; "
+                "say crop"
             )
         self.seed, self.stack, self.volumes, self.spacing = seed, stack, volumes, spacing
 

@@ -62,12 +62,12 @@ def patchwise(
     extended = _extended(images, patch)
     axes = [_weights(m, p, o) for m, p, o in zip(extended.shape[1:], patch, overlap, strict=True)]
     total = torch.zeros(extended.shape, dtype=torch.float64, device=volume.device)
-    places = product(range(len(images)), *(range(len(starts)) for starts, _ in axes))
+    places = product(range(len(images)), *(range(len(begin)) for begin, _ in axes))
     for some in _batched(places, batch_size):
-        boxes = [
-            (k, *(slice(axes[d][0][i], axes[d][0][i] + patch[d]) for d, i in enumerate(index)))
-            for k, *index in some
-        ]
+        boxes: list[tuple[int | slice, ...]] = []
+        for k, *index in some:
+            starts = [axes[d][0][i] for d, i in enumerate(index)]
+            boxes.append((k, *(slice(s, s + p) for s, p in zip(starts, patch, strict=True))))
         y = torch.stack([extended[box] for box in boxes])
         x = method(as_problem(y, patch))
         if x.shape != y.shape:

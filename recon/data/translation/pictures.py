@@ -66,7 +66,7 @@ class Picture:
     affine: Affine | None = None
 
     def expect(self, unit: str) -> Picture:
-        """This picture, if its values can be of that unit; only "HU" can be refused."""
+        """The picture itself, if its values can be of that unit; only "HU" can be refused."""
         if unit != "HU":
             return self
         hint = "name the window's unit 'grey' if that is meant"
@@ -77,12 +77,12 @@ class Picture:
         if self.bits == 8:
             raise ValueError(f"{self.path}: expected HU, got 8-bit grey values; {hint}")
         v = self.values
-        if self.kind != "dicom" and float(v.min()) >= 0 and 1 < float(v.max()) <= 255:
-            if bool((v == v.round()).all()):
-                raise ValueError(
-                    f"{self.path}: expected HU, but all values are whole numbers from {float(v.min()):g} to "
-                    f"{float(v.max()):g}, as 8-bit grey has them; {hint}"
-                )
+        low, high = float(v.min()), float(v.max())
+        if self.kind != "dicom" and low >= 0 and 1 < high <= 255 and bool((v == v.round()).all()):
+            raise ValueError(
+                f"{self.path}: expected HU, but all values are whole numbers from {low:g} to {high:g}, as "
+                f"8-bit grey has them; {hint}"
+            )
         return self
 
 
@@ -149,9 +149,7 @@ def _raster(path: Path) -> Picture:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 mode = image.mode
-                if mode == "P":
-                    image = image.convert("RGB")
-                values = np.asarray(image)
+                values = np.asarray(image.convert("RGB") if mode == "P" else image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"{path}: refused, it unfolds to too many pixels ({error})") from None
     except Exception as error:

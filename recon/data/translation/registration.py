@@ -15,11 +15,11 @@ EDGE = 8  # an eighth of each side is faded out: an edge that stays in place wou
 
 
 def phase_shift(image: Tensor, reference: Tensor) -> Shift:
-    """d with image(x) ≈ reference(x − d): the peak of F⁻¹[ F(image) F(reference)* / (|…| + ε) ], in pixels.
+    """d [pixels], image(x) ≈ reference(x − d): the peak of F⁻¹[ F(image) F(reference)* / (|…| + ε) ].
 
     Kuglin, Hines, Proc. IEEE Int. Conf. Cybernetics and Society (1975). The mean is taken off and the edges
-    are faded out; a parabola through the peak and its neighbours gives parts of a pixel. For shifts of up to a
-    third of the image, and images of one contrast.
+    are faded out; a parabola through the peak and its neighbours gives parts of a pixel. For shifts of up to
+    a third of the image, and images of one contrast.
 
     image, reference : (ny, nx) or (nz, ny, nx), of one shape
     """
@@ -48,7 +48,7 @@ def phase_shift(image: Tensor, reference: Tensor) -> Shift:
 
 
 def barycentre_shift(image: Tensor, reference: Tensor, threshold: float) -> Shift:
-    """Barycentre of image > threshold minus that of reference > threshold, in pixels; contrasts may differ."""
+    """Barycentre of image > threshold minus that of reference > threshold, [pixels]; contrasts may differ."""
     _check(image, reference)
     centres = []
     for name, x in (("image", image), ("reference", reference)):
@@ -100,23 +100,13 @@ def register(
 
 
 def body_mask(hu: Tensor, threshold: float = -300.0) -> Tensor:
-    """Where the body is, bool: the largest connected part above the threshold, holes of every slice filled.
+    """`recon.metrics.body_mask` of HU: the largest part of every slice above the threshold, holes filled.
 
-    hu : (ny, nx) or (nz, ny, nx)
+    hu : (*batch, ny, nx)
     """
-    from scipy import ndimage
+    from ...metrics import body_mask
 
-    if hu.ndim not in (2, 3):
-        raise ValueError(f"body_mask hu: expected (ny, nx) or (nz, ny, nx), got {tuple(hu.shape)}")
-    above = (hu > threshold).cpu().numpy()
-    parts, count = ndimage.label(above)
-    if not count:
-        return torch.zeros(hu.shape, dtype=torch.bool)
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    body = (parts == sizes.argmax()).reshape(-1, *hu.shape[-2:])
-    filled = np.stack([ndimage.binary_fill_holes(piece) for piece in body])
-    return torch.from_numpy(filled.reshape(tuple(hu.shape)))
+    return body_mask(hu + 1000, 1000.0, threshold)
 
 
 def _taper(n: int) -> Tensor:
@@ -132,6 +122,6 @@ def _taper(n: int) -> Tensor:
 def _check(image: Tensor, reference: Tensor) -> None:
     if image.shape != reference.shape or image.ndim not in (2, 3):
         raise ValueError(
-            f"registration: expected two images (ny, nx) or volumes of one shape, got {tuple(image.shape)} and "
-            f"{tuple(reference.shape)}"
+            "registration: expected two images (ny, nx) or volumes of one shape, got "
+            f"{tuple(image.shape)} and {tuple(reference.shape)}"
         )

@@ -33,8 +33,9 @@ def split_by_patient(
     if len(by) < len(values):
         held = f"{sum(map(len, scans))} image{'s' * (sum(map(len, scans)) != 1)} of {len(by)}"
         raise ValueError(
-            f"split_by_patient: {held} patient{'s' * (len(by) != 1)} cannot make {len(values)} parts (training, "
-            "validation); name a folder or list of images to validate on, or say how names tell the patient"
+            f"split_by_patient: {held} patient{'s' * (len(by) != 1)} cannot make {len(values)} parts "
+            "(training, validation); name a folder or list of images to validate on, or say how names tell "
+            "the patient"
         )
     order = np.random.default_rng(seed).permutation(len(by))
     names = sorted(by)

@@ -27,8 +27,8 @@ class UnpairedImages(UnpairedData):
     Settings are those of `PairedImages`; `patient` and `root` are of each side for itself.
 
     inputs, targets : files of the two kinds
-    validation : pairs of files to score with; (inputs without targets,) rows, or the share of input patients
-        held back. Without targets the truths are NaN and nothing can be scored: training is judged by its losses
+    validation : pairs of files to score with; or inputs alone, or the share of input patients held back:
+        then the truths are NaN and nothing can be scored, only the losses tell
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class UnpairedImages(UnpairedData):
             held = image_files(validation, pattern, depth)
         settings.setdefault("roots", (inputs, targets))
         files = [image_files(folder, pattern, depth) for folder in (inputs, targets)]
-        return cls(*files, held, **settings)
+        return cls(files[0], files[1], held, **settings)
 
     @classmethod
     def root(cls, root: str | Path, *, swap: bool = False, validation: float = 0.2, **settings: Any) -> Self:
