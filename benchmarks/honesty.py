@@ -161,8 +161,9 @@ def unsuitable(quick: bool) -> list[dict[str, Any]]:
 
 
 def small(seed: int, quick: bool) -> FBPUNet:
-    return FBPUNet(base=12, depth=3, batch_size=4, steps=2 if quick else 1000, seed=seed, validate_every=10**6,
-                   average=0.99)  # fmt: skip
+    steps = 2 if quick else 1000
+    size = {"base": 12, "depth": 3, "batch_size": 4}
+    return FBPUNet(**size, steps=steps, seed=seed, validate_every=10**6, average=0.99)
 
 
 def membership(quick: bool) -> list[dict[str, Any]]:
@@ -224,6 +225,12 @@ def bodies(relative: float) -> SimulatedPairs:
     return SimulatedPairs(ellipses_small_geometry(), noise, images, 4, 4, name="bodies")
 
 
+def wider(options: dict[str, Any], base: int) -> dict[str, Any]:
+    """The small form of a preset with networks of `base` channels."""
+    inner = {k: wider(v, base) if isinstance(v, dict) else v for k, v in options.items()}
+    return inner | ({"base": base} if "base" in inner else {})
+
+
 def cohen(quick: bool) -> list[dict[str, Any]]:
     """Lesion shares 0, ½ and 1 among the truths; paired networks, and CycleGAN if it is there.
 
@@ -239,7 +246,7 @@ def cohen(quick: bool) -> list[dict[str, Any]]:
         if name not in METHODS:
             continue
         cls: Any = METHODS[name]
-        changes = {**getattr(cls, "small", {}), **steps, "batch_size": 2}
+        changes = {**wider(getattr(cls, "small", {}), 4 if quick else 16), **steps, "batch_size": 2}
 
         def make(seed: int, cls: Any = cls, changes: dict[str, Any] = changes) -> Any:
             return cls(**changes, seed=seed)
