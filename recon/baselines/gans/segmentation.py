@@ -17,7 +17,10 @@ from .config import GANConfig, Options
 
 @dataclass(frozen=True)
 class SegANConfig(GANConfig):
-    """Xue et al. 2018: weights of the critic in ±0.05, soft Dice beside it, rate halved every 25 epochs.
+    """Xue et al. 2018: weights of the critic in ±0.05, soft Dice beside it, batches of 36.
+
+    They halve the rate every 25 epochs. An epoch depends on the data, so here it falls as in all GANs; theirs
+    is schedule="step", decay=0.5, milestones=(25 · images / 36, …).
 
     losses : of probabilities ("logits" in their names) against labels
     """
