@@ -53,7 +53,7 @@ images["table of values"] = table[torch.bucketize(problem.y, edges)]
 
 # %%
 unet = FBPUNet(
-    base=16, depth=3, norm="group", batch_size=4, steps=50, learning_rate=4e-3, warmup=10,
+    base=12, depth=3, norm="group", batch_size=4, steps=50, learning_rate=4e-3, warmup=10,
     validate_every=10**6,
 )  # fmt: skip
 images["U-Net"] = unet.fit(data)(problem)

@@ -326,6 +326,8 @@ def test_stored_slices_keep_their_millimetres(tmp_path):
     [
         (lambda: LowDosePairs(test_size=0), "test_size"),
         (lambda: MotionPairs(kinds=("jump",)), "kinds"),
+        (lambda: MotionPairs(translation=-1.0), "translation"),
+        (lambda: CountPairs(lesions=-1), "lesions"),
         (lambda: CountPairs(share=1.0), "share"),
         (lambda: ContrastPairs("us", "ct"), "modality"),
         (lambda: ContrastPairs(correlation=2.0), "correlation"),

@@ -49,6 +49,10 @@ class MotionPairs(TaskPairs):
     ):
         if not kinds or set(kinds) - set(KINDS):
             raise ValueError(f"MotionPairs kinds: expected some of {', '.join(KINDS)}, got {kinds}")
+        if not min(translation, rotation) >= 0:
+            raise ValueError(
+                f"MotionPairs translation, rotation: expected numbers ≥ 0, got {translation}, {rotation}"
+            )
         super().__init__((size, size), FIELD / size, validation_size, test_size, train_size, name)
         self.sequence, self.kinds, self.snr = typical_sequence(contrast), tuple(kinds), snr
         self.translation, self.rotation = translation, rotation

@@ -55,6 +55,8 @@ class CountPairs(TaskPairs):
                 f"CountPairs: expected counts > 0, share in (0, 1), background ≥ 0, got {counts}, {share}, "
                 f"{background}"
             )
+        if lesions < 0:
+            raise ValueError(f"CountPairs lesions: expected a number ≥ 0, got {lesions}")
         if target not in ("activity", "full"):
             raise ValueError(f"CountPairs target: expected 'activity' or 'full', got {target!r}")
         super().__init__((size, size), FIELD / size, validation_size, test_size, train_size, name)
