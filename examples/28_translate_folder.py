@@ -66,7 +66,7 @@ data = PairedImages.folders(
     augmentation=Augmentation(flip=True, flip_rows=True),
 )
 print(data, f"{data.seeds}; clipped {100 * data.about['clipped'][0]:.2g} % of the input")
-method = FBPUNet(base=16, depth=2, steps=200, batch_size=4, learning_rate=2e-3).fit(data)
+method = FBPUNet(base=16, depth=2, steps=160, batch_size=4, learning_rate=2e-3).fit(data)
 method.save(work / "weights/low-to-full", scores=method.scores(data))
 
 # %% The other patient's files, by the command; the window is on the card. The image is larger than the

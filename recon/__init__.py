@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from .base import METHODS as METHODS
     from .base import Reconstructor as Reconstructor
     from .baselines.automap import AUTOMAP as AUTOMAP
+    from .baselines.bm3d import BM3D as BM3D
+    from .baselines.filters import BandFilter as BandFilter
+    from .baselines.filters import Bilateral as Bilateral
+    from .baselines.filters import GaussianFilter as GaussianFilter
     from .baselines.gans.base import GAN as GAN
     from .baselines.gans.cycle import CycleGAN as CycleGAN
     from .baselines.gans.cycle_presets import DiscoGAN as DiscoGAN
@@ -51,7 +55,19 @@ if TYPE_CHECKING:
     from .baselines.gans.unconditional import ProgressiveGAN as ProgressiveGAN
     from .baselines.gans.unit import UNIT as UNIT
     from .baselines.gans.vagan import VAGAN as VAGAN
+    from .baselines.iradonmap import IRadonMap as IRadonMap
+    from .baselines.knn import AnchoredRegression as AnchoredRegression
+    from .baselines.knn import PatchNearestNeighbours as PatchNearestNeighbours
     from .baselines.postprocess import FBPUNet as FBPUNet
+    from .baselines.postprocess import PostProcessing as PostProcessing
+    from .baselines.postprocess_networks import CNN10 as CNN10
+    from .baselines.postprocess_networks import REDCNN as REDCNN
+    from .baselines.postprocess_networks import FBPConvNet as FBPConvNet
+    from .baselines.postprocess_networks import ResNet as ResNet
+    from .baselines.postprocess_networks import Uformer as Uformer
+    from .baselines.postprocess_networks import ZeroFilledUNet as ZeroFilledUNet
+    from .baselines.postprocess_resolution import ESPCN as ESPCN
+    from .baselines.postprocess_resolution import SRCNN as SRCNN
     from .dictionary import DictionaryReconstruction as DictionaryReconstruction
     from .diffusion import DDS as DDS
     from .diffusion import DPS as DPS
@@ -152,8 +168,13 @@ _EXPORTS = {
     "AUTOMAP": "baselines.automap",
     "Adjoint": "direct",
     "AdversarialRegularisation": "adversarial",
+    "AnchoredRegression": "baselines.knn",
+    "BM3D": "baselines.bm3d",
+    "BandFilter": "baselines.filters",
+    "Bilateral": "baselines.filters",
     "CGLS": "iterative",
     "CGSENSE": "mri",
+    "CNN10": "baselines.postprocess_networks",
     "CentreScaled": "scaling",
     "ConditionalGAN": "baselines.gans.pix2pix",
     "Conformal": "uncertainty",
@@ -171,17 +192,20 @@ _EXPORTS = {
     "DiscoGAN": "baselines.gans.cycle_presets",
     "DualDomain": "unrolled.dual_domain",
     "DualGAN": "baselines.gans.cycle_presets",
+    "ESPCN": "baselines.postprocess_resolution",
     "EducatedDeepImagePrior": "educated_dip",
     "EmissionFBP": "emission",
     "EnergyGAN": "baselines.gans.modes",
     "EquivariantImaging": "selfsupervised.equivariant",
     "FBP": "direct",
+    "FBPConvNet": "baselines.postprocess_networks",
     "FBPNonLocalMeans": "nonlocal_means",
     "FBPUNet": "baselines.postprocess",
     "FDK": "direct",
     "FilaSGAN": "baselines.gans.pix2pix",
     "GAN": "baselines.gans.base",
     "GRAPPA": "grappa",
+    "GaussianFilter": "baselines.filters",
     "GradientStepPlugAndPlay": "plug_and_play",
     "GradientStepPrior": "variational.gradient_step_prior",
     "HeteroscedasticUNet": "uncertainty",
@@ -189,6 +213,7 @@ _EXPORTS = {
     "HingeGAN": "baselines.gans.modes",
     "HuberTotalVariation": "variational",
     "IDCGAN": "baselines.gans.pix2pix",
+    "IRadonMap": "baselines.iradonmap",
     "ISTANet": "unrolled.ista",
     "ISTAUNet": "unrolled.ista_unet",
     "ItNet": "unrolled.itnet",
@@ -224,20 +249,25 @@ _EXPORTS = {
     "PWLSQGGMRF": "variational",
     "PWLSTotalVariation": "variational",
     "ParametricBootstrap": "uncertainty",
+    "PatchNearestNeighbours": "baselines.knn",
     "PerceptualGAN": "baselines.gans.pix2pix",
     "Pix2Pix": "baselines.gans.pix2pix",
     "PlugAndPlay": "plug_and_play",
+    "PostProcessing": "baselines.postprocess",
     "Problem": "problem",
     "ProgressiveGAN": "baselines.gans.unconditional",
     "RED": "plug_and_play",
+    "REDCNN": "baselines.postprocess_networks",
     "REDWGAN": "baselines.gans.low_dose",
     "Reconstructor": "base",
     "RefineGAN": "baselines.gans.mri",
+    "ResNet": "baselines.postprocess_networks",
     "RootSumOfSquares": "mri",
     "SAGAN": "baselines.gans.low_dose",
     "SART": "iterative",
     "SIRT": "iterative",
     "SMGAN": "baselines.gans.low_dose",
+    "SRCNN": "baselines.postprocess_resolution",
     "SRGAN": "baselines.gans.super_resolution",
     "SURETraining": "selfsupervised.sure",
     "SegAN": "baselines.gans.segmentation",
@@ -249,6 +279,7 @@ _EXPORTS = {
     "TotalGeneralisedVariation": "variational",
     "TotalVariation": "variational",
     "UNIT": "baselines.gans.unit",
+    "Uformer": "baselines.postprocess_networks",
     "VAGAN": "baselines.gans.vagan",
     "VarNet": "unrolled.varnet",
     "VariationalNetwork": "unrolled.variational",
@@ -259,6 +290,7 @@ _EXPORTS = {
     "WaveletReconstruction": "variational",
     "Wolterink2017": "baselines.gans.low_dose",
     "ZeroFilled": "mri",
+    "ZeroFilledUNet": "baselines.postprocess_networks",
     "Zhang2018": "baselines.gans.cycle_presets",
     "admm": "solvers",
     "cg": "solvers",

@@ -129,14 +129,14 @@ class State:
     def evaluate(self, score: Callable[[], float], step: int) -> float:
         """Score of the (averaged) weights, in evaluation mode; training goes on as if it had not happened.
 
-        With `keep` "best" they are kept in mind if none had a higher one.
+        With `choose` "best" they are kept in mind if none had a higher one.
         """
         current = {k: p.detach().clone() for k, p in self.named.items()}
         self._assign(self.averaged)
         self.network.eval()
         with torch.no_grad():
             value = score()
-        if self.config.keep == "best" and value > self.best_at[0]:
+        if self.config.choose == "best" and value > self.best_at[0]:
             self.best_at = value, step
             self.best = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         self.network.train()

@@ -102,7 +102,7 @@ def train(
             if stop:
                 files.write(progress)
                 raise SystemExit(128 + signal.SIGTERM) if signal.SIGTERM in asked else KeyboardInterrupt
-    if score and config.keep == "best" and progress.step % config.validate_every:
+    if score and config.choose == "best" and progress.step % config.validate_every:
         state.evaluate(score, progress.step)
     files.write(progress)
     state.finish()

@@ -14,7 +14,7 @@ from pydicom.data import get_testdata_file
 from recon.base import Reconstructor
 from recon.cli import main
 from recon.data import axial, read_dicom, read_nifti, read_series, write_dicom, write_nifti
-from recon.data.translation import PairedImages, Translation, Window, read_picture
+from recon.data.translation import PairedImages, Translation, UnpairedImages, Window, read_picture
 from recon.data.volumes import Volume
 
 N = 16
@@ -282,6 +282,9 @@ def test_training_on_files_resumes_exactly(tmp_path, folder):
     resumed = FBPUNet(**settings).fit(data(), checkpoint=tmp_path / "c.safetensors")
     for a, b in zip(straight.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
+    # without any pair nothing can be scored, and nothing is made up
+    alone = UnpairedImages.folders(folder / "A", folder / "B", 0.25, window=Window(-1000, 1000), crop=12)
+    assert straight.scores(alone) == {} and np.isnan(straight.score(alone))
 
 
 def enhanced(path, frames=3):
@@ -330,3 +333,23 @@ def test_frames_become_slices_of_their_modality(tmp_path):
     assert pydicom.dcmread(after.files[0]).SOPClassUID == pydicom.uid.MRImageStorage
     again = recon("translate", source, tmp_path / "out", "--weights", weights, "--patch", "whole")
     assert again.exit_code == 0 and "kept 1" in again.output
+
+
+def test_unpaired_folders_train_and_translate(tmp_path, folder):
+    small = json.dumps({"base": 4, "blocks": 1, "downs": 1})
+    done = recon(
+        *("train", "cycle-gan", "--unpaired", folder / "A", folder / "B", "--data", "window=-1000,1000"),
+        *("--set", f"generator_options={small}", "--set", 'discriminator_options={"base": 4, "layers": 1}'),
+        *("--steps", 2, "--full", "--out", tmp_path / "w"),
+    )
+    assert done.exit_code == 0, done.output
+    card = json.loads((tmp_path / "w/cycle-gan-a-to-b.json").read_text())
+    assert card["scores"] == {} and card["training"]["validation"] is None
+    assert card["training"]["images"]["seeds"] == "6 files of 3 patients and 8 files of 4 patients"
+    out = recon("translate", folder / "A", tmp_path / "out", "--weights", tmp_path / "w/cycle-gan-a-to-b")
+    assert out.exit_code == 0 and "8 images" in out.output
+    (after,) = read_series(tmp_path / "out/p0")
+    (before,) = read_series(folder / "A/p0")
+    torch.testing.assert_close(
+        after.hu, translated(tmp_path / "w/cycle-gan-a-to-b", before.hu).clamp(min=-1000), rtol=0, atol=0.501
+    )

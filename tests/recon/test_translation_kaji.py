@@ -133,3 +133,29 @@ def test_the_data_settings_are_settings(tmp_path):
     settings = {k: v for k, v in found.data.items() if k != "root"}
     data = images_from("unpaired", tmp_path / "trainA", tmp_path / "trainB", settings)
     assert data.A.in_shape == (12, 12) and data.window[0].low == -3 and data.augmentation.rotate == 20
+
+
+@pytest.mark.parametrize("blocks", [{}, {"unet": "concat", "gen_nblock": 0, "dis_wgan": True}])
+def test_the_changes_are_a_configuration_of_gan(tmp_path, blocks):
+    from recon.baselines.gans.base import GAN
+    from recon.baselines.gans.config import network
+
+    found = read(tmp_path, PAIRED | blocks, images=10)
+    method = GAN(**found.changes)
+    assert method.name == found.method and method.config.label_jitter == (0 if blocks else 0.2)
+    c = method.config
+    generator = network("generator", c.generator, c.generator_options, 3, 1, 2, ())
+    judge = network("discriminator", c.discriminator, c.discriminator_options, 4, None, 2, ())
+    assert sum(p.numel() for p in generator.parameters()) > 1e5 < sum(p.numel() for p in judge.parameters())
+
+
+def test_the_changes_are_a_configuration_of_cyclegan(tmp_path):
+    from recon.baselines.gans.cycle import CycleGAN
+
+    with pytest.warns(UserWarning, match="lambda_grad"):
+        found = read(
+            tmp_path, UNPAIRED | {"lambda_grad": 1, "lambda_idempotence": 1, "lambda_tv": 1}, images=10
+        )
+    method = CycleGAN(**found.changes)
+    assert method.name == found.method and method.config.back_losses[0] == ("cycle", 5.0)
+    assert "tv" in {one[0] for one in method.config.losses} - {one[0] for one in method.config.back_losses}

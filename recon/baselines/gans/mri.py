@@ -41,7 +41,7 @@ class DAGANConfig(GANConfig):
     schedule: Schedule = "step"
     milestones: tuple[int, ...] = (20_000, 40_000, 60_000, 80_000)
     decay: float = 0.5
-    keep: Literal["last", "best"] = "best"
+    choose: Literal["last", "best"] = "best"
 
 
 class DAGAN(GAN):
