@@ -41,7 +41,7 @@ from recon.training import Progress
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 COUNTS = (10, 100, 1000, 4000)
-KEPT = {"validate_every": 50, "checkpoint_every": 50, "keep": "best"}
+KEPT = {"validate_every": 50, "checkpoint_every": 50, "choose": "best"}
 TRAINED: dict[str, dict[str, Any]] = {
     "automap": {
         "features": 16,

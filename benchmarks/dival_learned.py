@@ -69,7 +69,7 @@ def trained(work: Path, name: str, images: int | None, minutes: float | None, **
             last = f", {progress.scores[-1][1]:.2f} dB" if progress.scores else ""
             print(f"{out.name}: step {progress.step} of {progress.steps}, {progress.seconds:.0f} s{last}")
 
-    few = {**FEW[name], "keep": "best"} if images else {}
+    few = {**FEW[name], "choose": "best"} if images else {}
     settings = {**recipe("ellipses-dival", name), **few, **changes}
     train_method(name, DivalPairs(images), out, minutes, callback=show, **settings)
     return out

@@ -5,7 +5,7 @@ A VGG of 1/60 the weights learns to tell, from crops of 64 × 64 pixels, four th
 that come with pydicom), how it was blurred, how much noise it has and of what texture. Synthetic images of
 validation are of other seeds; of the two real images the right third is kept for it.
 
-    python benchmarks/train_features.py --out recon/zoo/features-tissue   # resumes; about 8 minutes on a core
+    python benchmarks/train_features.py --out recon/zoo/features-tissue   # resumes; minutes on a core
     python benchmarks/train_features.py --quick                            # seconds; nothing kept
 
 Writes OUT.safetensors (float16) and OUT.json, its card.
@@ -143,7 +143,8 @@ def accuracies(net: FeatureClassifier, labels: Tensor, images: Tensor) -> dict[s
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/features-tissue"))
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=1800)
+    parser.add_argument("--minutes", type=float, help="end by then, whatever the step; not repeatable")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
@@ -170,6 +171,7 @@ def main() -> None:
         data,
         config,
         score=lambda: sum(accuracies(net, labels, images).values()) / len(TASKS),
+        minutes=arguments.minutes,
         checkpoint=out.with_name(f"{out.name}.checkpoint.safetensors"),
         callback=told,
     )
@@ -190,6 +192,7 @@ def main() -> None:
             "images": {name: len(pool) for name, pool in zip(SOURCES, data.pools, strict=True)},
             "seed": arguments.seed,
             "steps": progress.step,
+            "minutes": arguments.minutes,  # if given, no other run is the same
             "batch_size": config.batch_size,
             "learning_rate": config.learning_rate,
             "seconds": round(progress.seconds, 1),
@@ -207,7 +210,8 @@ def main() -> None:
     }
     write_bytes(out.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
     print(json.dumps(card["scores"]), f"{len(content) / 1e6:.2f} MB")
-    out.with_name(f"{out.name}.checkpoint.safetensors").unlink(missing_ok=True)
+    for left in ("checkpoint.safetensors", "checkpoint.curve.csv", "curve.csv"):
+        out.with_name(f"{out.name}.{left}").unlink(missing_ok=True)
     folder.cleanup()
 
 

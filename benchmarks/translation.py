@@ -188,7 +188,7 @@ def trained_and_scored(
     about = {
         "method": methods.found(row),
         "scores": part.score(x, truth),
-        "images_per_second": 1 / seconds(method, problem, 1 if args.quick else 3),
+        "images_per_second": None if row.kind == "input" else 1 / seconds(method, problem),
         "parameters": methods.weights(method),
         "minutes": record.get("seconds", 0.0) / 60,
         "steps": record.get("steps", 0),
@@ -206,7 +206,7 @@ def several(method: torch.nn.Module, problem: Problem) -> Tensor:
 
 
 @torch.no_grad()
-def seconds(method: torch.nn.Module, problem: Problem, rounds: int) -> float:
+def seconds(method: torch.nn.Module, problem: Problem, rounds: int = 3) -> float:
     """The least time of one image on the processor, alone."""
     method, one = method.cpu(), Problem(problem.A.cpu(), problem.y[0].cpu(), problem.noise.select(0).cpu())
     times: list[float] = []

@@ -49,11 +49,11 @@ images["table of values"] = table[torch.bucketize(problem.y, edges)]
 # ## A small U-Net, and neighbours of patches
 #
 # The U-Net that follows filtered back projection in CT follows nothing here: the operator is the identity, so
-# the network is given the MR image. It has eighty steps; more bring it nearer to the floor.
+# the network is given the MR image. It has sixty steps; more bring it nearer to the floor.
 
 # %%
 unet = FBPUNet(
-    base=16, depth=3, norm="group", batch_size=8, steps=80, learning_rate=4e-3, warmup=10,
+    base=16, depth=3, norm="group", batch_size=8, steps=60, learning_rate=4e-3, warmup=10,
     validate_every=10**6,
 )  # fmt: skip
 images["U-Net"] = unet.fit(data)(problem)

@@ -14,7 +14,7 @@ from recon.data.small import ellipses_small
 from recon.honesty import Letters, check_row, false_insertion, lesion_cases, lesion_survival, worst_case
 
 methods = {
-    "total variation": TotalVariation(7.3, iterations=50),
+    "total variation": TotalVariation(7.3, iterations=40),
     "FBP + U-Net": FBPUNet.pretrained("ellipses-small"),
     "learned primal–dual": LearnedPrimalDual.pretrained("ellipses-small"),
     "AUTOMAP": AUTOMAP.pretrained("ellipses-small"),
@@ -22,7 +22,7 @@ methods = {
 
 # %% Letters of 15 % contrast in images of ellipses: how many are still there, by at least half their contrast
 data = ellipses_small()
-cases = lesion_cases(data, Letters(0.15, size=0.3), range(10, 20))
+cases = lesion_cases(data, Letters(0.15, size=0.3), range(10, 18))
 for name, method in methods.items():
     survived, invented = lesion_survival(method, cases), false_insertion(method, cases)
     print(f"{name:20s} letters kept {survived}, invented {invented}")
@@ -41,7 +41,7 @@ for name, method in {"the truth": lambda p: truth, **methods}.items():
 first = Problem(data.A, cases.absent.y[:1], cases.absent.noise.select(slice(0, 1)))
 attacked = {}
 for name, method in methods.items():
-    found = worst_case(method, first, 0.03, iterations=3 if name == "total variation" else 6)
+    found = worst_case(method, first, 0.03, iterations=3 if name == "total variation" else 5)
     noise = worst_case(method, first, 0.03, "noise", iterations=1)
     attacked[name] = found.image[0]
     print(

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from .base import METHODS as METHODS
     from .base import Reconstructor as Reconstructor
     from .baselines.automap import AUTOMAP as AUTOMAP
+    from .baselines.bm3d import BM3D as BM3D
+    from .baselines.filters import BandFilter as BandFilter
+    from .baselines.filters import Bilateral as Bilateral
+    from .baselines.filters import GaussianFilter as GaussianFilter
+    from .baselines.gans.base import GAN as GAN
     from .baselines.gans.cycle import CycleGAN as CycleGAN
     from .baselines.gans.cycle_presets import DiscoGAN as DiscoGAN
     from .baselines.gans.cycle_presets import DualGAN as DualGAN
@@ -21,13 +26,48 @@ if TYPE_CHECKING:
     from .baselines.gans.cycle_presets import Kang2019 as Kang2019
     from .baselines.gans.cycle_presets import Kida2020 as Kida2020
     from .baselines.gans.cycle_presets import Zhang2018 as Zhang2018
+    from .baselines.gans.low_dose import REDWGAN as REDWGAN
+    from .baselines.gans.low_dose import SAGAN as SAGAN
+    from .baselines.gans.low_dose import SMGAN as SMGAN
+    from .baselines.gans.low_dose import WGANVGG as WGANVGG
+    from .baselines.gans.low_dose import Wolterink2017 as Wolterink2017
+    from .baselines.gans.modes import LSGAN as LSGAN
+    from .baselines.gans.modes import WGAN as WGAN
+    from .baselines.gans.modes import WGANGP as WGANGP
+    from .baselines.gans.modes import EnergyGAN as EnergyGAN
+    from .baselines.gans.modes import HingeGAN as HingeGAN
+    from .baselines.gans.modes import SpectralGAN as SpectralGAN
+    from .baselines.gans.mri import DAGAN as DAGAN
+    from .baselines.gans.mri import RefineGAN as RefineGAN
+    from .baselines.gans.pix2pix import IDCGAN as IDCGAN
+    from .baselines.gans.pix2pix import PAN as PAN
+    from .baselines.gans.pix2pix import ConditionalGAN as ConditionalGAN
+    from .baselines.gans.pix2pix import FilaSGAN as FilaSGAN
+    from .baselines.gans.pix2pix import MedGAN as MedGAN
+    from .baselines.gans.pix2pix import MedGANOne as MedGANOne
+    from .baselines.gans.pix2pix import PerceptualGAN as PerceptualGAN
+    from .baselines.gans.pix2pix import Pix2Pix as Pix2Pix
+    from .baselines.gans.pix2pix import StyleContentGAN as StyleContentGAN
     from .baselines.gans.segmentation import SegAN as SegAN
     from .baselines.gans.simgan import SimGAN as SimGAN
+    from .baselines.gans.super_resolution import SRGAN as SRGAN
     from .baselines.gans.unconditional import DCGAN as DCGAN
     from .baselines.gans.unconditional import ProgressiveGAN as ProgressiveGAN
     from .baselines.gans.unit import UNIT as UNIT
     from .baselines.gans.vagan import VAGAN as VAGAN
+    from .baselines.iradonmap import IRadonMap as IRadonMap
+    from .baselines.knn import AnchoredRegression as AnchoredRegression
+    from .baselines.knn import PatchNearestNeighbours as PatchNearestNeighbours
     from .baselines.postprocess import FBPUNet as FBPUNet
+    from .baselines.postprocess import PostProcessing as PostProcessing
+    from .baselines.postprocess_networks import CNN10 as CNN10
+    from .baselines.postprocess_networks import REDCNN as REDCNN
+    from .baselines.postprocess_networks import FBPConvNet as FBPConvNet
+    from .baselines.postprocess_networks import ResNet as ResNet
+    from .baselines.postprocess_networks import Uformer as Uformer
+    from .baselines.postprocess_networks import ZeroFilledUNet as ZeroFilledUNet
+    from .baselines.postprocess_resolution import ESPCN as ESPCN
+    from .baselines.postprocess_resolution import SRCNN as SRCNN
     from .dictionary import DictionaryReconstruction as DictionaryReconstruction
     from .diffusion import DDS as DDS
     from .diffusion import DPS as DPS
@@ -128,12 +168,19 @@ _EXPORTS = {
     "AUTOMAP": "baselines.automap",
     "Adjoint": "direct",
     "AdversarialRegularisation": "adversarial",
+    "AnchoredRegression": "baselines.knn",
+    "BM3D": "baselines.bm3d",
+    "BandFilter": "baselines.filters",
+    "Bilateral": "baselines.filters",
     "CGLS": "iterative",
     "CGSENSE": "mri",
+    "CNN10": "baselines.postprocess_networks",
     "CentreScaled": "scaling",
+    "ConditionalGAN": "baselines.gans.pix2pix",
     "Conformal": "uncertainty",
     "ConvexAdversarialRegularisation": "adversarial_variants",
     "CycleGAN": "baselines.gans.cycle",
+    "DAGAN": "baselines.gans.mri",
     "DCGAN": "baselines.gans.unconditional",
     "DDS": "diffusion",
     "DPS": "diffusion",
@@ -145,19 +192,28 @@ _EXPORTS = {
     "DiscoGAN": "baselines.gans.cycle_presets",
     "DualDomain": "unrolled.dual_domain",
     "DualGAN": "baselines.gans.cycle_presets",
+    "ESPCN": "baselines.postprocess_resolution",
     "EducatedDeepImagePrior": "educated_dip",
     "EmissionFBP": "emission",
+    "EnergyGAN": "baselines.gans.modes",
     "EquivariantImaging": "selfsupervised.equivariant",
     "FBP": "direct",
+    "FBPConvNet": "baselines.postprocess_networks",
     "FBPNonLocalMeans": "nonlocal_means",
     "FBPUNet": "baselines.postprocess",
     "FDK": "direct",
+    "FilaSGAN": "baselines.gans.pix2pix",
+    "GAN": "baselines.gans.base",
     "GRAPPA": "grappa",
+    "GaussianFilter": "baselines.filters",
     "GradientStepPlugAndPlay": "plug_and_play",
     "GradientStepPrior": "variational.gradient_step_prior",
     "HeteroscedasticUNet": "uncertainty",
     "Hiasa2018": "baselines.gans.cycle_presets",
+    "HingeGAN": "baselines.gans.modes",
     "HuberTotalVariation": "variational",
+    "IDCGAN": "baselines.gans.pix2pix",
+    "IRadonMap": "baselines.iradonmap",
     "ISTANet": "unrolled.ista",
     "ISTAUNet": "unrolled.ista_unet",
     "ItNet": "unrolled.itnet",
@@ -165,6 +221,7 @@ _EXPORTS = {
     "JointReconstruction": "joint",
     "Kang2019": "baselines.gans.cycle_presets",
     "Kida2020": "baselines.gans.cycle_presets",
+    "LSGAN": "baselines.gans.modes",
     "LSQR": "iterative",
     "LearnedGradient": "unrolled.gradient",
     "LearnedPDHG": "unrolled.pdhg",
@@ -175,6 +232,8 @@ _EXPORTS = {
     "MCDropout": "uncertainty",
     "METHODS": "base",
     "MLEM": "emission",
+    "MedGAN": "baselines.gans.pix2pix",
+    "MedGANOne": "baselines.gans.pix2pix",
     "MoDL": "unrolled.modl",
     "MomentMatching": "diffusion",
     "NETT": "nett",
@@ -182,6 +241,7 @@ _EXPORTS = {
     "OSEM": "emission",
     "OSSART": "iterative",
     "OSSQS": "variational",
+    "PAN": "baselines.gans.pix2pix",
     "PICCS": "variational",
     "PWLSFair": "variational",
     "PWLSHuber": "variational",
@@ -189,28 +249,48 @@ _EXPORTS = {
     "PWLSQGGMRF": "variational",
     "PWLSTotalVariation": "variational",
     "ParametricBootstrap": "uncertainty",
+    "PatchNearestNeighbours": "baselines.knn",
+    "PerceptualGAN": "baselines.gans.pix2pix",
+    "Pix2Pix": "baselines.gans.pix2pix",
     "PlugAndPlay": "plug_and_play",
+    "PostProcessing": "baselines.postprocess",
     "Problem": "problem",
     "ProgressiveGAN": "baselines.gans.unconditional",
     "RED": "plug_and_play",
+    "REDCNN": "baselines.postprocess_networks",
+    "REDWGAN": "baselines.gans.low_dose",
     "Reconstructor": "base",
+    "RefineGAN": "baselines.gans.mri",
+    "ResNet": "baselines.postprocess_networks",
     "RootSumOfSquares": "mri",
+    "SAGAN": "baselines.gans.low_dose",
     "SART": "iterative",
     "SIRT": "iterative",
+    "SMGAN": "baselines.gans.low_dose",
+    "SRCNN": "baselines.postprocess_resolution",
+    "SRGAN": "baselines.gans.super_resolution",
     "SURETraining": "selfsupervised.sure",
     "SegAN": "baselines.gans.segmentation",
     "SimGAN": "baselines.gans.simgan",
     "SinogramDenoisedFBP": "sinogram_denoising",
+    "SpectralGAN": "baselines.gans.modes",
+    "StyleContentGAN": "baselines.gans.pix2pix",
     "Tikhonov": "variational",
     "TotalGeneralisedVariation": "variational",
     "TotalVariation": "variational",
     "UNIT": "baselines.gans.unit",
+    "Uformer": "baselines.postprocess_networks",
     "VAGAN": "baselines.gans.vagan",
     "VarNet": "unrolled.varnet",
     "VariationalNetwork": "unrolled.variational",
     "VariationalReconstruction": "variational",
+    "WGAN": "baselines.gans.modes",
+    "WGANGP": "baselines.gans.modes",
+    "WGANVGG": "baselines.gans.low_dose",
     "WaveletReconstruction": "variational",
+    "Wolterink2017": "baselines.gans.low_dose",
     "ZeroFilled": "mri",
+    "ZeroFilledUNet": "baselines.postprocess_networks",
     "Zhang2018": "baselines.gans.cycle_presets",
     "admm": "solvers",
     "cg": "solvers",

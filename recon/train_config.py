@@ -32,7 +32,7 @@ class TrainingConfig:
     milestones, decay, inverse_steps : of the schedules
     clip : bound of the gradient's norm over all weights; None for none
     average : decay of the exponential average of weights which is kept at the end; None for the last weights
-    keep : "last", or "best", the weights (or their average) of the highest validation score, which is taken
+    choose : "last", or "best", the weights (or their average) of the highest validation score, which is taken
         every `validate_every` steps
     precision : "bfloat16" computes networks in it (weights, operators and losses of float32 data stay
         float32); float64 data are not touched
@@ -60,7 +60,7 @@ class TrainingConfig:
     decay: float = 0.1
     inverse_steps: int = 500
     precision: Literal["float32", "bfloat16"] = "float32"
-    keep: Literal["last", "best"] = "last"
+    choose: Literal["last", "best"] = "last"
 
     def __post_init__(self) -> None:
         name = type(self).__name__
@@ -91,7 +91,7 @@ class TrainingConfig:
             "optimizer": tuple(OPTIMIZERS),
             "schedule": tuple(SCHEDULES),
             "precision": ("float32", "bfloat16"),
-            "keep": ("last", "best"),
+            "choose": ("last", "best"),
         }
         for key, names in allowed.items():
             if getattr(self, key) not in names:

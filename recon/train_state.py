@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .checkpoints import read_tensors, write_tensors
-from .train_config import TrainingConfig, differences
+from .train_config import TrainingConfig, differences, rate
 from .train_fabric import Ranks
 from .train_log import Progress
 from .train_players import Loss, Player, Turn, turns
@@ -42,11 +42,12 @@ class State:
     def cycle(
         self,
         step: int,
+        position: float,
         losses: Callable[[int, int, Player], tuple[Sequence[Callable[[], Terms]], float]],
-        rate: Callable[[TrainingConfig], float],
     ) -> dict[str, float]:
         """The steps of every player in turn; returns their terms, each the mean over its player's steps.
 
+        position : in the schedules [steps]
         losses : (step, number of the player's step in it, player) -> the losses of batches, and their share
         """
         found, taken = dict[str, float](), 0
@@ -54,7 +55,7 @@ class State:
             self._alone(turn)
             times = turn.player.times(step)
             for _ in range(times):
-                values = self.step(turn, *losses(step, taken, turn.player), rate(turn.config))
+                values = self.step(turn, *losses(step, taken, turn.player), rate(turn.config, position))
                 # what a later step meets is no longer the state after a cycle
                 self.between, taken = False, taken + 1
                 for name, value in values.items():
@@ -128,14 +129,14 @@ class State:
     def evaluate(self, score: Callable[[], float], step: int) -> float:
         """Score of the (averaged) weights, in evaluation mode; training goes on as if it had not happened.
 
-        With `keep` "best" they are kept in mind if none had a higher one.
+        With `choose` "best" they are kept in mind if none had a higher one.
         """
         current = {k: p.detach().clone() for k, p in self.named.items()}
         self._assign(self.averaged)
         self.network.eval()
         with torch.no_grad():
             value = score()
-        if self.config.keep == "best" and value > self.best_at[0]:
+        if self.config.choose == "best" and value > self.best_at[0]:
             self.best_at = value, step
             self.best = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         self.network.train()

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from .data.sets import PairedData, UnpairedData
 from .problem import Problem
 from .train_config import TrainingConfig as TrainingConfig
-from .train_config import rate
 from .train_config import within as within
 from .train_fabric import Ranks
 from .train_log import Progress as Progress
@@ -85,7 +84,7 @@ def train(
             spent = progress.seconds / (60 * minutes) if minutes else 0.0
             position = max(progress.step, spent * config.steps)
             try:
-                values = state.cycle(progress.step, batches.losses, lambda c, at=position: rate(c, at))
+                values = state.cycle(progress.step, position, batches.losses)
             except DivergedError as error:
                 raise DivergedError(_told(error, progress, config, files.diverged(progress))) from None
             progress.add(values)
@@ -103,7 +102,7 @@ def train(
             if stop:
                 files.write(progress)
                 raise SystemExit(128 + signal.SIGTERM) if signal.SIGTERM in asked else KeyboardInterrupt
-    if score and config.keep == "best" and progress.step % config.validate_every:
+    if score and config.choose == "best" and progress.step % config.validate_every:
         state.evaluate(score, progress.step)
     files.write(progress)
     state.finish()

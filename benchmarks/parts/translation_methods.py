@@ -81,8 +81,8 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
         "fbpunet": {"base": 4, "depth": 2, "batch_size": 2},
         "redcnn": {"width": 4, "batch_size": 2, "patch": 24},
         "cnn10": {"channels": (8, 4), "batch_size": 2, "patch": 24},
-        "wganvgg": {"batch_size": 2, "d_steps": 1},
-        "redwgan": {"batch_size": 2, "d_steps": 1},
+        "wganvgg": {"batch_size": 2, "d_steps": 1, "patch": 24},
+        "redwgan": {"batch_size": 2, "d_steps": 1, "patch": 24},
         "smgan": {"batch_size": 2, "d_steps": 1, "patch": 24},
     },
 }

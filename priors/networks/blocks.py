@@ -198,7 +198,9 @@ def extended(x: Tensor, multiple: int, least: int = 1) -> Tensor:
 
 def cropped(h: Tensor, shape: Sequence[int]) -> Tensor:
     """The first `shape` values of the sides of h, behind its first two axes."""
-    return h[(..., *(slice(n) for n in shape))]
+    for axis, n in enumerate(shape, 2):
+        h = h.narrow(axis, 0, n)
+    return h
 
 
 def _of(dim: int, plane: Any, volume: Any) -> Any:

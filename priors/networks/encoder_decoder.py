@@ -118,7 +118,8 @@ class EncoderDecoder(nn.Module):
             h = stage(h)
             fine.append(h)
         h = self.dropout(fine.pop())
-        for (up, stage), skip in zip(self.decoder, reversed(self.skips), strict=True):  # type: ignore[misc]
+        for parts, skip in zip(self.decoder, reversed(self.skips), strict=True):
+            up, stage = list(parts.children())
             h, beside = up(h), fine.pop()
             if skip == "concat":
                 h = torch.cat([beside, h], 1)

@@ -156,7 +156,7 @@ class ProgressiveDiscriminator(Growing):
         h = functional.leaky_relu(self.images[self.level](x), 0.2)
         found = [h]
         for k in reversed(range(self.level)):
-            for layer in self.scales[k]:  # type: ignore[union-attr]
+            for layer in self.scales[k]:  # type: ignore[union-attr, attr-defined]
                 h = functional.leaky_relu(layer(h), 0.2)
             h = self.smaller(h)
             if k == self.level - 1 and self.alpha < 1:

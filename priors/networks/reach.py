@@ -89,7 +89,7 @@ def _leaves(network: nn.Module | Sequence[nn.Module | Layer]) -> Iterable[nn.Mod
     for part in [network] if isinstance(network, nn.Module) else network:
         children = list(part.children()) if isinstance(part, nn.Module) else []
         if hasattr(part, "chain"):
-            yield from _leaves(part.chain())
+            yield from _leaves(part.chain())  # type: ignore[operator, union-attr]
         elif children:
             yield from _leaves(children)
         else:

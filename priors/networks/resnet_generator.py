@@ -127,13 +127,13 @@ class VAEGenerator(nn.Module):
         self.downs, wide = downs, base << downs
         into = [block(in_channels, base, 7, norm="instance", dim=dim, mode="reflect")]
         for k in range(downs):
-            size = {"kernel": 4, "stride": 2, "padding": 1}
-            into.append(block(base << k, base << k + 1, norm="instance", dim=dim, mode="reflect", **size))
+            wider = base << k + 1
+            into.append(block(base << k, wider, 4, 2, norm="instance", dim=dim, padding=1, mode="reflect"))
         out: list[nn.Module] = [ResidualBlock(wide, dim=dim) for _ in range(blocks)]
         for k in reversed(range(downs)):
-            wider = convolution(base << k + 1, base << k, 5, dim=dim, mode="reflect", bias=False)
+            narrower = convolution(base << k + 1, base << k, 5, dim=dim, mode="reflect", bias=False)
             norms = normalisation("layer", base << k, dim)
-            out += [upsampling(mode="nearest"), wider, *norms, nn.ReLU()]
+            out += [upsampling(mode="nearest"), narrower, *norms, nn.ReLU()]
         edge = convolution(base, out_channels, 7, dim=dim, mode="reflect")
         self.encoder = nn.Sequential(*into, *(ResidualBlock(wide, dim=dim) for _ in range(blocks)))
         self.decoder = nn.Sequential(*out, edge, *activated(last))

@@ -127,7 +127,7 @@ class AUTOMAP(Learned):
         c = self.config
         hidden = c.hidden or pixels
         numbers = weights(inside, pixels, hidden, c.rank, outside)
-        copies = 2 + MOMENTS[c.optimizer] + (c.average is not None) + (c.keep == "best")
+        copies = 2 + MOMENTS[c.optimizer] + (c.average is not None) + (c.choose == "best")
         needed = 4 * copies * numbers
         if needed <= c.memory_limit:
             return

@@ -90,13 +90,13 @@ def noise_level(
     """
     A, y, n = problem.A, problem.linear, len(problem.A.in_shape)
     generator = torch.Generator().manual_seed(0)
-    power, deviation = 0.0, problem.variance.sqrt()
+    power, deviation = torch.zeros(problem.batch).to(y.real), problem.variance.sqrt()
     wide = torch.complex128 if y.is_complex() else torch.float64
     for _ in range(draws):
         e = torch.randn(A.out_shape, generator=generator, dtype=wide)
         moved = direct(A, y + e.to(y) * deviation, filter, frequency_scaling) - x
         power = power + squared_norm(moved, n) / (draws * math.prod(A.in_shape))
-    return torch.as_tensor(power).sqrt()
+    return power.sqrt()
 
 
 def level_of_image(x: Tensor, ndim: int = 2) -> Tensor:

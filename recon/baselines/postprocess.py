@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -62,7 +62,7 @@ class PostProcessing(Learned):
     """
 
     data_kind = "paired"
-    Config = PostProcessingConfig
+    Config: ClassVar[type[TrainingConfig]] = PostProcessingConfig
     tier: ClassVar[Literal["A", "B", "C"]] = "B"
     residual: ClassVar[bool] = False
     """Whether x₀ is added to what the network says; one that adds it by itself says False."""
@@ -145,6 +145,13 @@ def from_channels(planes: Tensor, like: Tensor, dim: int = 2, times: int = 1) ->
     return planes[:, 0].reshape(*like.shape[:-dim], *plane)
 
 
+def beginning(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """The first values along each of the last axes, at most so many as `shape` says."""
+    for axis, n in zip(range(-len(shape), 0), shape, strict=True):
+        x = x.narrow(axis, 0, min(n, x.shape[axis]))
+    return x
+
+
 def crops(
     pair: tuple[Tensor, Tensor], side: int, dim: int, generator: torch.Generator, times: int = 1
 ) -> tuple[Tensor, Tensor]:
@@ -198,7 +205,7 @@ class FBPUNet(PostProcessing):
     truth; sees the data only through x₀. Starts as FBP itself. `FBPConvNet` is it with their settings.
     """
 
-    Config: ClassVar[type[TrainingConfig]] = FBPUNetConfig
+    Config = FBPUNetConfig
     residual = True
 
     def make(self, inside: int, outside: int) -> nn.Module:

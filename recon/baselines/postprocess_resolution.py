@@ -17,7 +17,15 @@ from ..learned import TrainedFor
 from ..train_config import Optimizer, Schedule
 from ..training import within
 from ..unrolled.base import unscaled
-from .postprocess import PostProcessing, PostProcessingConfig, crops, direct, from_channels, to_channels
+from .postprocess import (
+    PostProcessing,
+    PostProcessingConfig,
+    beginning,
+    crops,
+    direct,
+    from_channels,
+    to_channels,
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ def enlarged(y: Tensor, factor: int, shape: tuple[int, ...], axes: int = 2) -> T
         channels, scale_factor=factor, mode=mode, align_corners=False, antialias=axes == 2
     )
     fine = from_channels(wide, y, axes, factor)
-    return fine[(..., *(slice(n) for n in shape[-axes:]))]
+    return beginning(fine, shape[-axes:])
 
 
 @dataclass(frozen=True)
@@ -146,15 +154,14 @@ class ESPCN(PostProcessing):
         planes = to_channels(x, c.dim, c.stack)
         out = from_channels(self.network(planes).to(planes.dtype), x, c.dim, self._factor)
         # the last blocks may be smaller
-        return out[(..., *(slice(n) for n in self.trained_for.in_shape[-c.dim :]))]
+        return beginning(out, self.trained_for.in_shape[-c.dim :])
 
     def pieces(self, x: Tensor, truth: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         c, r = self.config, self._factor
         if c.patch is None:
             return x, truth
         whole = [n // r for n in truth.shape[-c.dim :]]
-        x = x[(..., *(slice(n) for n in whole))]
-        return crops((x, truth), c.patch, c.dim, generator, r)
+        return crops((beginning(x, whole), truth), c.patch, c.dim, generator, r)
 
     @classmethod
     def examples(cls) -> list[Any]:

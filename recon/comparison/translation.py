@@ -19,7 +19,7 @@ from .describe import digest
 from .dose import dose_note
 from .task import Pair, Task, Window
 
-FROM_IMAGE = ("zero-filled", "total-variation")
+FROM_IMAGE = ("zero-filled", "bilateral", "bm3d", "total-variation")
 CT_WINDOWS = (Window("brain", 0, 80, "HU"), Window("wide", -1000, 1500, "HU"))
 
 

@@ -65,8 +65,13 @@ class Loss(nn.Module):
 
     def forward(self, x: Tensor, truth: Any = None, mask: Tensor | None = None) -> Tensor:
         self.check(x, truth, mask)
-        values = self.each(x, truth, mask)
-        return {"mean": values.mean, "sum": values.sum, "none": lambda: values}[self.reduction]()
+        return self.reduced(self.each(x, truth, mask))
+
+    def reduced(self, values: Tensor) -> Tensor:
+        """One value per image, as the reduction has it."""
+        if self.reduction == "none":
+            return values
+        return values.mean() if self.reduction == "mean" else values.sum()
 
     def check(self, x: Tensor, truth: Any, mask: Tensor | None) -> None:
         """ValueError for what cannot be compared."""

@@ -64,8 +64,7 @@ class DiscriminatorFeatures(Loss):
         self, x: Tensor, truth: Any = None, mask: Tensor | None = None, condition: Tensor | None = None
     ) -> Tensor:
         self.check(x, truth, mask)
-        values = self.distances(x, truth, condition)
-        return {"mean": values.mean, "sum": values.sum, "none": lambda: values}[self.reduction]()
+        return self.reduced(self.distances(x, truth, condition))
 
     def each(self, x: Tensor, truth: Any, mask: Tensor | None) -> Tensor:
         return self.distances(x, truth)

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from .fidelity import nrmse as nrmse
     from .fidelity import psnr as psnr
     from .fidelity import ssim as ssim
+    from .generative import feature_distance as feature_distance
+    from .generative import fid as fid
+    from .generative import frechet_distance as frechet_distance
+    from .generative import inception_score as inception_score
+    from .generative import kernel_distance as kernel_distance
+    from .generative import kid as kid
     from .hounsfield import body_mask as body_mask
     from .hounsfield import mae_hu as mae_hu
     from .hounsfield import rmse_hu as rmse_hu
@@ -83,12 +89,18 @@ _EXPORTS = {
     "d_prime_of": "detectability",
     "difference_of_gaussians": "channels",
     "eye_filter": "detectability",
+    "feature_distance": "generative",
+    "fid": "generative",
     "foreground": "thresholds",
+    "frechet_distance": "generative",
     "gabor": "channels",
     "haarpsi": "perceptual",
     "hanley_mcneil_error": "observers",
     "hotelling_d_prime": "observers",
     "hu_bias": "contrast",
+    "inception_score": "generative",
+    "kernel_distance": "generative",
+    "kid": "generative",
     "laguerre_gauss": "channels",
     "mae_hu": "hounsfield",
     "magnitude": "fidelity",

@@ -130,6 +130,7 @@ def test_presets_have_the_papers_values():
     assert (c.learning_rate, c.beta1, c.beta2, c.batch_size, c.schedule) == (2e-4, 0.5, 0.999, 1, "linear")
     c = UNIT().config
     assert (c.reconstruction, c.cycle, c.code, c.cycle_code, c.weight_decay) == (10, 10, 0.01, 0.01, 1e-4)
+    assert c.losses == (("domain-invariant", 1.0),)
     assert (c.learning_rate, c.decay, c.milestones[:2], c.steps) == (1e-4, 0.5, (100_000, 200_000), 1_000_000)
     assert Kang2019().config.losses == (("cycle", 10.0), ("identity", 5.0)) and Kang2019().config.patch == 56
     c = Kida2020().config

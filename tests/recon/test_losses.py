@@ -164,3 +164,12 @@ IMAGE = torch.zeros(2, 1, 4, 4)
 def test_what_cannot_be_compared_is_refused(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_every_loss_is_in_the_table():
+    import recon.losses
+
+    table = recon.losses.__doc__
+    rows = {name.strip() for line in table.splitlines() for name in line[4:28].split(",")}
+    assert set(LOSSES) | set(recon.losses.ADVERSARIAL) <= rows | {r.split(" ")[0] for r in rows}
+    assert all(hasattr(recon.losses, name) for name in recon.losses.__all__)

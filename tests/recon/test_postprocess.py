@@ -18,6 +18,7 @@ from operators import (
 )
 from recon import FBPUNet, Problem, ZeroFilled
 from recon.baselines.postprocess import crops, direct, from_channels, to_channels
+from recon.data import PairedData
 
 ANGLES = tuple((k + 0.5) * math.pi / 9 for k in range(9))
 
@@ -127,3 +128,33 @@ def test_settings_that_cannot_be_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             FBPUNet(**changes)
+
+
+class Watching(FBPUNet):
+    """Notes when it is asked."""
+
+    def __init__(self, *arguments, **changes):
+        super().__init__(*arguments, **changes)
+        self.seen = []
+
+    def before_fit(self, data):
+        self.seen.append(("before", data, self.trained_for, self.record))
+
+    def build(self, scanner):
+        self.seen.append(("build",))
+        super().build(scanner)
+
+    def after_fit(self, data):
+        self.seen.append(("after", data, self.trained_for is not None, self.record["steps"], self.training))
+        self.record["noted"] = "here"
+
+
+def test_a_method_is_asked_before_and_after_it_is_trained():
+    A = Identity((4, 4))
+    y = random(2, 4, 4, dtype=torch.float32)
+    data = PairedData((seen := Problem(A, y, Gaussian(0.1)), y), (seen, y))
+    method = Watching(base=2, depth=1, steps=1, batch_size=1).fit(data)
+    assert method.seen == [("before", data, None, {}), ("build",), ("after", data, True, 1, False)]
+    assert method.record["noted"] == "here" and method.record["tier"] == "B"
+    with pytest.raises(ValueError, match="expected PairedData"):
+        Watching(base=2, depth=1, steps=1).fit(data.unpaired())

@@ -128,11 +128,11 @@ def test_the_weights_of_the_best_score_are_kept(tmp_path):
         settings = {"checkpoint": path, "score": scored(net, seen)}
         if kill:
             with suppress(Killed):
-                train(net, loss_of(net), Points(), config(keep="best"), callback=killing(8), **settings)
+                train(net, loss_of(net), Points(), config(choose="best"), callback=killing(8), **settings)
             best = seen[1]
             net = network()
             settings["score"] = scored(net, [None])
-        progress = train(net, loss_of(net), Points(), config(keep="best"), **settings)
+        progress = train(net, loss_of(net), Points(), config(choose="best"), **settings)
         best = best if kill else seen[1]
         assert progress.kept == 6
         assert torch.equal(flat(net), best)

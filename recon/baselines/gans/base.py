@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from types import MappingProxyType
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from priors.networks.seeds import seeded
 
 from ...data.sets import PairedData, UnpairedData
 from ...losses import LOSSES, Loss, adversarial_mode, gradient_penalty, mispaired
+from ...losses.discriminated import DiscriminatorFeatures, FeatureMargin, LocalSlope, Sharpness
+from ...losses.perceptual import FeatureLoss
 from ...problem import Problem
 from ...training import Player, TrainingConfig
 from .config import GANConfig, network
@@ -49,6 +51,7 @@ class GAN(Windowed):
     }
     """Changes that make an example of a preset."""
     opponent: nn.ModuleDict
+    injected: Mapping[str, nn.Module] = MappingProxyType({})
 
     def make(self, inside: int, outside: int) -> nn.Module:
         c = self.config
@@ -69,6 +72,18 @@ class GAN(Windowed):
 
     # training
 
+    def inject(self, **networks: nn.Module) -> Self:
+        """Learn with these frozen networks, of which nothing is saved.
+
+        features : for perceptual losses, (n, 1 or 3, ny, nx) in [−1, 1] -> list of features
+        sharpness : S of the loss "sharpness", (n, channels, *plane) -> map; else it is |∇x|²
+        """
+        unknown = set(networks) - {"features", "sharpness"}
+        if unknown:
+            raise ValueError(f"GAN.inject: expected features or sharpness, got {', '.join(sorted(unknown))}")
+        self.injected = {**self.injected, **networks}
+        return self
+
     def fit(self, data: PairedData | UnpairedData, **keywords: Any) -> Self:
         """Learn from `data`; see `recon.training.train` for the keywords."""
         try:
@@ -87,9 +102,17 @@ class GAN(Windowed):
             "GAN discriminator", c.discriminator, c.discriminator_options, sees,
             sees if c.mode == "energy" else None, c.dim, shape,
         )  # fmt: skip
+        try:
+            with torch.no_grad():
+                judge.eval()(torch.zeros(1, sees, *shape))
+        except RuntimeError as error:
+            raise ValueError(
+                f"GAN discriminator: {c.discriminator} cannot judge pieces of {shape}: {error}; set a larger "
+                "patch or fewer layers"
+            ) from None
         margin = float(c.mode_options.get("margin", 1.0))
         return {
-            "discriminator": judge,
+            "discriminator": judge.train(),
             "pool": Pool(c.pool, (sees, *shape)),
             "watch": Watch(c.mode, margin),
         }
@@ -121,15 +144,21 @@ class GAN(Windowed):
     def criterion(self, name: str, weight: float, options: Mapping[str, Any] | None = None) -> Criterion:
         """A loss of the registry, on the device and in the precision of the weights."""
         cls, chosen = LOSSES[name], dict(options or {})
-        if "features" in inspect.signature(cls).parameters and "features" not in chosen:
-            from ...losses import feature_network
-
-            chosen["features"] = feature_network(self.config.features)
+        if issubclass(cls, FeatureLoss):
+            network = self.injected.get("features", self.config.features)
+            named = isinstance(network, str)
+            layers = {} if named else {"layers": None}  # a network that was given has its own
+            chosen = {"network": network, "window": self.config.span, **chosen, **layers}
+        if issubclass(cls, Sharpness):
+            chosen = {"network": self.injected.get("sharpness") or LocalSlope(), **chosen}
         loss = cls(**chosen).to(self.windows.device, self.windows.dtype)
-        if hasattr(loss, "discriminator"):
+        for network in (getattr(loss, key) for key in loss.held):
+            if isinstance(network, nn.Module):
+                network.to(self.windows.device, self.windows.dtype).eval().requires_grad_(False)
+        if isinstance(loss, DiscriminatorFeatures):
             if "discriminator" not in self.opponent:
                 raise ValueError(f"GAN losses: {name} looks into a discriminator, and there is none")
-            loss.discriminator = self.opponent["discriminator"]
+            loss.discriminator = cast(Any, self.opponent["discriminator"])
         return name, weight, loss.eval().requires_grad_(False)
 
     def d_times(self, cycle: int) -> int:
@@ -178,7 +207,7 @@ class GAN(Windowed):
             wrong = self.verdict(judge, self.shown(mispaired(truth), u))
             terms["mispair"] = c.mispair * self.mode.scale * self.mode.fake(wrong, generator).mean()
         for name, weight, loss in self.criteria:
-            if hasattr(loss, "discriminated"):
+            if isinstance(loss, FeatureMargin):
                 terms[name] = weight * loss.discriminated(fake, truth, u if c.conditional else None)
         return terms
 
@@ -204,7 +233,7 @@ class GAN(Windowed):
         return terms | self.lowered(images, u)
 
     def lowered(
-        self, images: Mapping[str, Callable[[], Tensor | None]], condition: Tensor
+        self, images: Mapping[str, Callable[[], Tensor | None]], condition: Tensor | None = None
     ) -> dict[str, Tensor]:
         """The weighted losses of the configuration, by name; each takes the two images that it compares.
 
@@ -220,9 +249,11 @@ class GAN(Windowed):
             key = name
             while key in terms:
                 key += "'"
-            looks = hasattr(loss, "discriminator") and self.config.conditional
+            looks = isinstance(loss, DiscriminatorFeatures) and self.config.conditional
             terms[key] = weight * loss(
-                images[one](), images[two](), **({"condition": condition} if looks else {})
+                images[one](),
+                images[two](),
+                **({"condition": condition} if looks and condition is not None else {}),
             )
         return terms
 
@@ -257,6 +288,9 @@ class GAN(Windowed):
         values = self.seen(truth)
         self.record["window of x₀"], self.record["window"] = windows
         self.record["truths outside the window"] = float(((values < low) | (values > high)).float().mean())
+        seen = {str(getattr(x.network, "name", type(x.network).__name__)) for x in self._feature_losses()}
+        if seen:
+            self.record["features"] = ", ".join(sorted(seen))
         warnings = []
         for name, watch in _watches(self.opponent):
             accuracy = watch.accuracy
@@ -275,6 +309,9 @@ class GAN(Windowed):
                 )
         if warnings:
             self.record["warning"] = "; ".join(warnings)
+
+    def _feature_losses(self) -> list[FeatureLoss]:
+        return [loss for _, _, loss in self.criteria if isinstance(loss, FeatureLoss)]
 
     @classmethod
     def examples(cls) -> list[Any]:

@@ -30,7 +30,8 @@ class GANConfig(PostProcessingConfig):
     adversarial : weight of the generator's adversarial term
     losses : (name, weight) or (name, weight, options) of `recon.losses.LOSSES`, of the generator; those that
         look into a discriminator look into this one, and its margin ("feature-margin") is its loss, too
-    features : the network in which perceptual losses compare, see `recon.losses.feature_network`
+    features : the network in which perceptual losses compare, see
+        `recon.losses.features.feature_network`; one of your own: `GAN.inject`
     penalty : weight of the gradient penalty (WGAN-GP)
     bound : the discriminator's weights are kept in [−bound, bound] (WGAN); None: they are not
     mispair : weight of real pairs that do not belong together, as fakes

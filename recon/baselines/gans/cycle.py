@@ -16,7 +16,7 @@ from priors.networks.seeds import seeded
 from ...data.sets import PairedData, SimulatedPairs, UnpairedData
 from ...learned import TrainedFor
 from ...losses import LOSSES
-from ...training import Player
+from ...training import Player, TrainingConfig
 from .base import GAN, Criterion
 from .config import GANConfig, Options, _nonnegative, _settled
 
@@ -83,8 +83,8 @@ class CycleGANConfig(UnpairedConfig):
 class Unpaired(GAN):
     """What methods without pairs share."""
 
-    data_kind = "unpaired"
-    Config = UnpairedConfig
+    data_kind = "unpaired"  # type: ignore[assignment]
+    Config: ClassVar[type[TrainingConfig]] = UnpairedConfig
 
     def before_fit(self, data: PairedData | UnpairedData) -> None:
         """No training without an image on each side."""
@@ -113,7 +113,7 @@ class CycleGAN(Unpaired):
         them before `fit`; they are not trained here
     """
 
-    Config = CycleGANConfig
+    Config: ClassVar[type[TrainingConfig]] = CycleGANConfig
     small: ClassVar[dict[str, Any]] = {
         "generator_options": {"base": 2, "blocks": 1, "downs": 1},
         "discriminator_options": {"base": 2, "layers": 1},

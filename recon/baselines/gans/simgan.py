@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from ...training import TrainingConfig
 from .config import Options
 from .cycle import Unpaired, UnpairedConfig, weighted
 
@@ -46,7 +47,7 @@ class SimGAN(Unpaired):
     term let little be invented.
     """
 
-    Config = SimGANConfig
+    Config: ClassVar[type[TrainingConfig]] = SimGANConfig
     small: ClassVar[dict[str, Any]] = {
         "generator_options": {"base": 2, "downs": 0, "blocks": 1, "ends": 3},
         "discriminator_options": {"base": 2, "layers": 1},

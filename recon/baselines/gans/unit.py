@@ -21,14 +21,13 @@ class UNITConfig(CycleGANConfig):
 
     reconstruction, cycle : weights of |decode(encode(a)) − a| and of a there and back
     code, cycle_code : weights of mean code², of a and of G(a)
-    losses : further ones by name, as in `CycleGANConfig`; a perceptual one with weight 1 in their code, where
-        weights of a feature network are at hand
+    losses : further ones by name, as in `CycleGANConfig`; theirs compares G(a) and a in normalised features
     """
 
     generator: str = "VAEGenerator"
     discriminator: str | None = "MultiScaleDiscriminator"
     mode_options: Options = field(default_factory=dict)
-    losses: tuple[Any, ...] = ()
+    losses: tuple[Any, ...] = (("domain-invariant", 1.0),)
     reconstruction: float = 10.0
     cycle: float = 10.0
     code: float = 0.01
@@ -65,6 +64,7 @@ class UNIT(CycleGAN):
     small: ClassVar[dict[str, Any]] = {
         "generator_options": {"base": 2, "blocks": 1, "downs": 1},
         "discriminator_options": {"base": 2, "layers": 1, "scales": 2},
+        "losses": (),
     }
     network: VAEGenerator
     back: VAEGenerator

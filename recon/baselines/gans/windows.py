@@ -65,8 +65,11 @@ class Windowed(PostProcessing, ABC):
         (low, high), (a, b) = self.windows[which], c.span
         return (planes - low) * ((b - a) / (high - low)) + a
 
-    def outward(self, planes: Tensor, like: Tensor, which: int = 1) -> Tensor:
-        """Back to images of the shape of `like`, whose phase magnitudes get."""
+    def outward(self, planes: Tensor, like: Tensor, which: int = 1, times: int = 1) -> Tensor:
+        """Back to images of the shape of `like`, whose phase magnitudes get; or `times` as wide.
+
+        which : 0 if they are images as x₀, 1 if as truths
+        """
         c = self.config
         (low, high), (a, b) = self.windows[which], c.span
         planes = (planes - a) * ((high - low) / (b - a)) + low
@@ -74,7 +77,7 @@ class Windowed(PostProcessing, ABC):
             size = like.abs()
             phase = torch.where(size > 0, like / torch.where(size > 0, size, 1.0), 1.0)
             return from_channels(planes, size, c.dim) * phase
-        return from_channels(planes, like, c.dim)
+        return from_channels(planes, like, c.dim, times)
 
     # what it was trained for
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -103,7 +104,7 @@ class PatientSlices:
         return self.slices[part][number % len(self.slices[part])]
 
     @property
-    def sizes(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, Any]:
         """validation_size, test_size and train_size of the pairs that show every slice once."""
         return {f"{part}_size": len(self.slices[part]) for part in PARTS}
 
