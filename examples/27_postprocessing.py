@@ -3,7 +3,9 @@
 # What takes noise and streaks out of a reconstruction without looking at the data again: a Gaussian and a
 # bilateral filter, BM3D, patches learned by heart and by regression, and a small RED-CNN, trained here in
 # seconds on pieces of forty images. Total variation, which sees the data, stands beside them. All that learn
-# have seen the same forty images, and none of those they are tested on.
+# have seen the same forty images, and none of those they are tested on. The outcome is sober: all stay within
+# half a dB of the FBP they start from or fall below it, for BM3D is made for white noise and that of FBP is
+# not, patches by heart are too few, so short a training gains little; and total variation wins.
 
 # %%
 import math

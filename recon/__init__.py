@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .baselines.filters import BandFilter as BandFilter
     from .baselines.filters import Bilateral as Bilateral
     from .baselines.filters import GaussianFilter as GaussianFilter
+    from .baselines.gans.base import GAN as GAN
     from .baselines.gans.cycle import CycleGAN as CycleGAN
     from .baselines.gans.cycle_presets import DiscoGAN as DiscoGAN
     from .baselines.gans.cycle_presets import DualGAN as DualGAN
@@ -25,8 +26,31 @@ if TYPE_CHECKING:
     from .baselines.gans.cycle_presets import Kang2019 as Kang2019
     from .baselines.gans.cycle_presets import Kida2020 as Kida2020
     from .baselines.gans.cycle_presets import Zhang2018 as Zhang2018
+    from .baselines.gans.low_dose import REDWGAN as REDWGAN
+    from .baselines.gans.low_dose import SAGAN as SAGAN
+    from .baselines.gans.low_dose import SMGAN as SMGAN
+    from .baselines.gans.low_dose import WGANVGG as WGANVGG
+    from .baselines.gans.low_dose import Wolterink2017 as Wolterink2017
+    from .baselines.gans.modes import LSGAN as LSGAN
+    from .baselines.gans.modes import WGAN as WGAN
+    from .baselines.gans.modes import WGANGP as WGANGP
+    from .baselines.gans.modes import EnergyGAN as EnergyGAN
+    from .baselines.gans.modes import HingeGAN as HingeGAN
+    from .baselines.gans.modes import SpectralGAN as SpectralGAN
+    from .baselines.gans.mri import DAGAN as DAGAN
+    from .baselines.gans.mri import RefineGAN as RefineGAN
+    from .baselines.gans.pix2pix import IDCGAN as IDCGAN
+    from .baselines.gans.pix2pix import PAN as PAN
+    from .baselines.gans.pix2pix import ConditionalGAN as ConditionalGAN
+    from .baselines.gans.pix2pix import FilaSGAN as FilaSGAN
+    from .baselines.gans.pix2pix import MedGAN as MedGAN
+    from .baselines.gans.pix2pix import MedGANOne as MedGANOne
+    from .baselines.gans.pix2pix import PerceptualGAN as PerceptualGAN
+    from .baselines.gans.pix2pix import Pix2Pix as Pix2Pix
+    from .baselines.gans.pix2pix import StyleContentGAN as StyleContentGAN
     from .baselines.gans.segmentation import SegAN as SegAN
     from .baselines.gans.simgan import SimGAN as SimGAN
+    from .baselines.gans.super_resolution import SRGAN as SRGAN
     from .baselines.gans.unconditional import DCGAN as DCGAN
     from .baselines.gans.unconditional import ProgressiveGAN as ProgressiveGAN
     from .baselines.gans.unit import UNIT as UNIT
@@ -152,9 +176,11 @@ _EXPORTS = {
     "CGSENSE": "mri",
     "CNN10": "baselines.postprocess_networks",
     "CentreScaled": "scaling",
+    "ConditionalGAN": "baselines.gans.pix2pix",
     "Conformal": "uncertainty",
     "ConvexAdversarialRegularisation": "adversarial_variants",
     "CycleGAN": "baselines.gans.cycle",
+    "DAGAN": "baselines.gans.mri",
     "DCGAN": "baselines.gans.unconditional",
     "DDS": "diffusion",
     "DPS": "diffusion",
@@ -169,19 +195,24 @@ _EXPORTS = {
     "ESPCN": "baselines.postprocess_resolution",
     "EducatedDeepImagePrior": "educated_dip",
     "EmissionFBP": "emission",
+    "EnergyGAN": "baselines.gans.modes",
     "EquivariantImaging": "selfsupervised.equivariant",
     "FBP": "direct",
     "FBPConvNet": "baselines.postprocess_networks",
     "FBPNonLocalMeans": "nonlocal_means",
     "FBPUNet": "baselines.postprocess",
     "FDK": "direct",
+    "FilaSGAN": "baselines.gans.pix2pix",
+    "GAN": "baselines.gans.base",
     "GRAPPA": "grappa",
     "GaussianFilter": "baselines.filters",
     "GradientStepPlugAndPlay": "plug_and_play",
     "GradientStepPrior": "variational.gradient_step_prior",
     "HeteroscedasticUNet": "uncertainty",
     "Hiasa2018": "baselines.gans.cycle_presets",
+    "HingeGAN": "baselines.gans.modes",
     "HuberTotalVariation": "variational",
+    "IDCGAN": "baselines.gans.pix2pix",
     "IRadonMap": "baselines.iradonmap",
     "ISTANet": "unrolled.ista",
     "ISTAUNet": "unrolled.ista_unet",
@@ -190,6 +221,7 @@ _EXPORTS = {
     "JointReconstruction": "joint",
     "Kang2019": "baselines.gans.cycle_presets",
     "Kida2020": "baselines.gans.cycle_presets",
+    "LSGAN": "baselines.gans.modes",
     "LSQR": "iterative",
     "LearnedGradient": "unrolled.gradient",
     "LearnedPDHG": "unrolled.pdhg",
@@ -200,6 +232,8 @@ _EXPORTS = {
     "MCDropout": "uncertainty",
     "METHODS": "base",
     "MLEM": "emission",
+    "MedGAN": "baselines.gans.pix2pix",
+    "MedGANOne": "baselines.gans.pix2pix",
     "MoDL": "unrolled.modl",
     "MomentMatching": "diffusion",
     "NETT": "nett",
@@ -207,6 +241,7 @@ _EXPORTS = {
     "OSEM": "emission",
     "OSSART": "iterative",
     "OSSQS": "variational",
+    "PAN": "baselines.gans.pix2pix",
     "PICCS": "variational",
     "PWLSFair": "variational",
     "PWLSHuber": "variational",
@@ -215,22 +250,31 @@ _EXPORTS = {
     "PWLSTotalVariation": "variational",
     "ParametricBootstrap": "uncertainty",
     "PatchNearestNeighbours": "baselines.knn",
+    "PerceptualGAN": "baselines.gans.pix2pix",
+    "Pix2Pix": "baselines.gans.pix2pix",
     "PlugAndPlay": "plug_and_play",
     "PostProcessing": "baselines.postprocess",
     "Problem": "problem",
     "ProgressiveGAN": "baselines.gans.unconditional",
     "RED": "plug_and_play",
     "REDCNN": "baselines.postprocess_networks",
+    "REDWGAN": "baselines.gans.low_dose",
     "Reconstructor": "base",
+    "RefineGAN": "baselines.gans.mri",
     "ResNet": "baselines.postprocess_networks",
     "RootSumOfSquares": "mri",
+    "SAGAN": "baselines.gans.low_dose",
     "SART": "iterative",
     "SIRT": "iterative",
+    "SMGAN": "baselines.gans.low_dose",
     "SRCNN": "baselines.postprocess_resolution",
+    "SRGAN": "baselines.gans.super_resolution",
     "SURETraining": "selfsupervised.sure",
     "SegAN": "baselines.gans.segmentation",
     "SimGAN": "baselines.gans.simgan",
     "SinogramDenoisedFBP": "sinogram_denoising",
+    "SpectralGAN": "baselines.gans.modes",
+    "StyleContentGAN": "baselines.gans.pix2pix",
     "Tikhonov": "variational",
     "TotalGeneralisedVariation": "variational",
     "TotalVariation": "variational",
@@ -240,7 +284,11 @@ _EXPORTS = {
     "VarNet": "unrolled.varnet",
     "VariationalNetwork": "unrolled.variational",
     "VariationalReconstruction": "variational",
+    "WGAN": "baselines.gans.modes",
+    "WGANGP": "baselines.gans.modes",
+    "WGANVGG": "baselines.gans.low_dose",
     "WaveletReconstruction": "variational",
+    "Wolterink2017": "baselines.gans.low_dose",
     "ZeroFilled": "mri",
     "ZeroFilledUNet": "baselines.postprocess_networks",
     "Zhang2018": "baselines.gans.cycle_presets",

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 class Centred(nn.Module):
     """s·f((x − m)/s): a network that sees every channel with mean 0 and standard deviation 1.
 
-    m and s are those of every channel of every image. The mean is not added again: for a network that corrects
+    m and s are those of every channel of every image. The mean is not added again: for a network that mends
     its input, and whose corrections scale with it.
 
     outside : channels of the result, which get the spread of the channel in the middle of their stack

@@ -14,7 +14,7 @@ TRACES = 2**24
 
 
 class IRadonMap(nn.Module):
-    """x = r(z),  z_p = b_p + Σ_v w_vp (F y_v)(s_vp): a filter for all views, a weight for every view and pixel.
+    """x = r(z),  z_p = b_p + Σ_v w_vp (F y_v)(s_vp): one filter, a weight for every view and pixel.
 
     He, Wang, Ma, IEEE Trans. Med. Imaging 39 (2020). F is a full layer along a projection; a pixel's trace
     are the values at s, linearly interpolated, zero beyond the detector; r adds the output of residual

@@ -159,7 +159,7 @@ def test_a_full_disk_is_no_seeds_fault(tmp_path, monkeypatch):
         (["learned-primal-dual", "--set", "hidden=many"], "hidden"),
         (["learned-primal-dual", "--steps", "3", "--set", "steps=4"], "steps is set twice"),
         (["learned-primal-dual", "--set", "learning_rate=-1"], "learning_rate"),
-        (["learned-primal-dual", "--set", "schedule=linear"], "expected one of cosine"),
+        (["learned-primal-dual", "--set", "schedule=triangle"], "expected one of cosine"),
         (["learned-primal-dual", "--seeds", "0,one"], "expected different whole numbers"),
         (["learned-primal-dual", "--seeds", "1,1"], "expected different whole numbers"),
         (["learned-primal-dual", "--steps", "0"], "--steps"),

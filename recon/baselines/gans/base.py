@@ -18,8 +18,7 @@ from ...losses import LOSSES, Loss, adversarial_mode, gradient_penalty, mispaire
 from ...losses.discriminated import DiscriminatorFeatures, FeatureMargin, LocalSlope, Sharpness
 from ...losses.perceptual import FeatureLoss
 from ...problem import Problem
-from ...training import Player
-from ..postprocess import PostProcessingConfig
+from ...training import Player, TrainingConfig
 from .config import GANConfig, network
 from .pool import Pool, Watch
 from .windows import Windowed
@@ -44,7 +43,7 @@ class GAN(Windowed):
     stays in `retired`.
     """
 
-    Config: ClassVar[type[PostProcessingConfig]] = GANConfig
+    Config: ClassVar[type[TrainingConfig]] = GANConfig
     tier = "B"
     small: ClassVar[dict[str, Any]] = {
         "generator_options": {"base": 4, "depth": 2, "norm": "instance"},
