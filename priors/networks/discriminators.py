@@ -155,7 +155,7 @@ class MultiScaleDiscriminator(nn.Module):
         if min(images[-1].shape[2:]) < 1 << len(self.scales[0]) - 1:  # type: ignore[arg-type]
             raise ValueError(
                 f"MultiScaleDiscriminator: images {tuple(x.shape[2:])} are too small for {len(self.scales)} "
-                f"scales of {len(self.scales[0]) - 1} layers; give fewer of either"  # type: ignore[arg-type]
+                f"scales of {len(self.scales[0]) - 1} layers; give fewer"  # type: ignore[arg-type]
             )
         return list(zip(self.scales, images, strict=True))  # type: ignore[arg-type]
 

@@ -20,8 +20,8 @@ class MotionPairs(TaskPairs):
 
     Every shot measures its lines of the exact k-space of the head in its pose (`recon.data.motion.Motion`),
     one coil of sensitivity 1; then noise. Without motion and noise input and truth are the same to rounding.
-    "At rest" is where the head is when the middle of k-space is measured, for there y shows it: a place it had
-    at the rim of k-space only would be a shift of the truth that nobody can see in y.
+    "At rest" is where the head is when the middle of k-space is measured, for there y shows it; a place it
+    had at the rim would be a shift of the truth that nobody can see in y.
     The law of y says what the noise alone does to bright pixels, σ/√2; motion is no noise.
 
     contrast : "t1", "t2", "pd", "flair" or "t2-star"
