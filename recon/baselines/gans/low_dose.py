@@ -41,7 +41,7 @@ class WGANVGG(GAN):
     """G: −D(G(x₀)) + 0.1·‖VGG(G(x₀)) − VGG(truth)‖²/size, eight 3×3 convolutions.
 
     Yang Q. et al., IEEE Trans. Med. Imaging 37 (2018). The last bias starts in the middle of the span: from
-    torch's start the last ReLU is 0 everywhere for about one seed in four, and then nothing is ever learned.
+    torch's start the last ReLU is 0 nearly everywhere for some seeds, and then nothing is ever learned.
     """
 
     Config = WGANVGGConfig
