@@ -88,8 +88,8 @@ class MultiScaleDiscriminator(nn.Module):
 
     UNIT's (Liu, Breuel, Kautz, NIPS 2017, in their later code; pix2pixHD alike): at each scale 4 convolutions
     4×4 of stride 2, leaky ReLU 0.2, and a 1×1. The verdicts of coarser scales are repeated to the size of the
-    finest, so that a mean over the scores is the mean of the scales' means (nearly, where the sizes of the
-    maps are no multiples).
+    finest, so that a mean over the scores is the mean of the scales' means (nearly, where the maps' sizes are
+    no multiples).
 
     x : (n, in_channels, *shape) -> (n, 1, scales, *map)
     """

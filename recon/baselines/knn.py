@@ -79,12 +79,22 @@ class PatchRegression(Reconstructor):
             raise ValueError(f"{type(self).__name__}.fit data: expected pairs, got {type(data).__name__}")
         generator = torch.Generator().manual_seed(self.seed)
         problem, truth = next(data.batches(self.images, generator))
-        patches, means = self._patches(self._planes(self.first(problem), problem))
-        wide = mirrored(self._planes(truth, problem)[:, 0], self.target // 2)[:, None]
-        targets = F.unfold(wide, self.target)
-        targets = targets.movedim(1, 2).flatten(0, 1) - means
-        chosen = torch.randperm(len(patches), generator=generator)[: self.samples].to(patches.device)
-        self.learn(patches[chosen], targets[chosen])
+        planes, truths = (self._planes(x, problem) for x in (self.first(problem), truth))
+        pixels = math.prod(planes.shape[-2:])
+        drawn = torch.randperm(len(planes) * pixels, generator=generator)[: self.samples]
+        chosen, order = drawn.sort()
+        patches, targets = [], []
+        # plane by plane: all patches of all of them take size² as much memory as the images
+        for k in range(len(planes)):
+            at = (chosen[chosen // pixels == k] - k * pixels).to(planes.device)
+            mine, means = self._patches(planes[k : k + 1])
+            wide = mirrored(truths[k : k + 1, 0], self.target // 2)[:, None]
+            theirs = F.unfold(wide, self.target)[0].T
+            patches.append(mine[at])
+            targets.append(theirs[at] - means[at])
+        # in the order in which they were drawn: anchors begin at the first
+        back = order.argsort().to(planes.device)
+        self.learn(torch.cat(patches)[back], torch.cat(targets)[back])
         return self
 
     @torch.no_grad()

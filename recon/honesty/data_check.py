@@ -32,11 +32,11 @@ class DataCheck:
     measured: Tensor
 
     def denies(self, sigmas: float = 5.0) -> Tensor:
-        """Whether χ² is more than `sigmas` of its standard deviations above what noise would give: bool.
+        """Whether χ² is more than `sigmas` of its standard deviations above what noise would give, or NaN.
 
         Discretisation counts as well: an operator that is not the scanner's gives more than 1 for the truth.
         """
-        return self.reduced_chi2 > 1 + sigmas * (2 / self.measured).sqrt()
+        return ~(self.reduced_chi2 <= 1 + sigmas * (2 / self.measured).sqrt())
 
 
 @torch.no_grad()

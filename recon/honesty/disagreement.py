@@ -67,10 +67,10 @@ class Disagreement:
         return self
 
     def flag(self, problem: Problem) -> Tensor:
-        """Whether the score is above the threshold, bool (*batch,)."""
+        """Whether the score is not within the threshold, as NaN is not: bool (*batch,)."""
         if math.isnan(self.threshold):
             raise ValueError("Disagreement.flag: no threshold yet; call calibrate with good cases")
-        return self.score(problem) > self.threshold
+        return ~(self.score(problem) <= self.threshold)
 
 
 def above_a_tenth(image: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ class MembershipGap:
     auc : P(the loss of a training image is below that of a fresh one): 0.5 nothing leaks, 1 everything
     auc_error : its standard error (DeLong)
     interval : auc ± 1.96 errors, within [0, 1]; 1 ± 0 says that the two did not overlap in so many images
+    chance : standard error of the AUC where nothing leaks, √((m + n + 1)/12 m n) (Mann and Whitney)
     advantage : max over thresholds of true − false positive share, chosen on these very images: too large
     train_loss, fresh_loss : means
     """
@@ -33,11 +35,12 @@ class MembershipGap:
     advantage: float
     train_loss: float
     fresh_loss: float
+    chance: float
 
     @property
     def leaks(self) -> bool:
-        """Whether 0.5 is below the interval."""
-        return self.interval[0] > 0.5
+        """Whether 0.5 is below the interval, and the AUC beyond what chance gives so few images."""
+        return self.interval[0] > 0.5 and self.auc > 0.5 + 1.96 * self.chance
 
 
 @torch.no_grad()
@@ -82,6 +85,7 @@ def membership_gap(
         max(0.0, float(torch.stack(advantages).max())),
         float(train.mean()),
         float(fresh.mean()),
+        math.sqrt((len(train) + len(fresh) + 1) / (12 * len(train) * len(fresh))),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -62,10 +61,10 @@ def metal_scan(
         )
     # of the body and the metal, both in one length of pixel
     pixel = geometry.extent[0] / ny
-    share = metal.rasterise((ny, nx), pixel).to(fine) if len(metal) else torch.zeros_like(fine[..., :, :])
+    share = metal.rasterise((ny, nx), pixel).to(fine) if len(metal) else torch.zeros_like(fine)
     water, heavy = beam.mu_reference
     tissue = fine * (1 - share.clamp(0, 1))
-    A = XRay(replace(geometry.refined((ny, nx), oversampling)))
+    A = XRay(geometry.refined((ny, nx), oversampling))
     share = share.expand(fine.shape)
     paths = A(torch.stack([tissue / water, share]))
     paths = paths.unflatten(-1, (geometry.n_bins, oversampling)).mean(-1)

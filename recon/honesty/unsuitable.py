@@ -67,10 +67,10 @@ class OutOfDistribution:
         return self._distances(self._features(problem)).reshape(problem.batch)
 
     def flag(self, problem: Problem) -> Tensor:
-        """Whether d² is above the threshold, bool (*batch,)."""
+        """Whether d² is not within the threshold, as NaN is not: bool (*batch,)."""
         if math.isnan(self.threshold):
             raise ValueError("OutOfDistribution.flag: no threshold yet; call fit, then calibrate")
-        return self.score(problem) > self.threshold
+        return ~(self.score(problem) <= self.threshold)
 
     def p_value(self, problem: Problem) -> Tensor:
         """The share of calibration cases at least as far, with one added, (*batch,)."""

@@ -107,6 +107,7 @@ def test_segan_finds_boxes_and_its_critic_stays_bounded(tmp_path):
     assert mask.shape == truth.shape and bool(((mask >= 0) & (mask <= 1)).all())
     # boxes stand out by themselves; chance (all ones) has 2·9 / (64 + 9) = 0.25
     assert method.scores(masks)["dice"] > 0.8
+    assert SegAN().config.schedule == "step" and SegAN().config.decay == 0.5
     # 0.05 in float32
     assert all(float(p.abs().max()) <= 0.05 + 1e-8 for p in method.retired.parameters())
     method.save(tmp_path / "s")

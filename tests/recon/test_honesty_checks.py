@@ -215,6 +215,20 @@ def test_unsuitable_inputs_are_flagged_and_others_rarely():
     assert bool(tool.flag(drawn(20, 0.2, seed=3)[0]).all())
 
 
+def test_what_is_not_finite_is_flagged():
+    """NaN is above no threshold, and within none."""
+    problem, truth = drawn(30, seed=1)
+    ood = OutOfDistribution(lambda p: p.y.flatten(1)[:, :3].log(), level=0.2)
+    ood.fit([Problem(problem.A, problem.y.abs(), problem.noise)])
+    ood.threshold = 1e9
+    negative = Problem(problem.A, -problem.y.abs(), problem.noise)  # of which the logarithm is NaN
+    assert bool(ood.flag(negative).all())
+    members = Disagreement([Plus(math.nan), Plus(0.2)], body=torch.ones_like)
+    members.threshold = 1e9
+    assert bool(members.flag(problem).all())
+    assert bool(check_data(torch.full_like(truth, math.nan), problem).denies().all())
+
+
 def test_failures_are_told_and_nothing_is_clipped(tmp_path):
     truth = torch.ones(3, N, N, dtype=D)
     noise = Gaussian(sigma=0.2)
@@ -300,6 +314,10 @@ def test_a_method_that_remembers_is_found_out_and_one_that_never_learned_is_not(
     assert not honest.leaks and abs(honest.auc - 0.5) < 4 * honest.auc_error
     # of two samples of 40 the error is √(81/(12·1600)) where nothing is known
     assert honest.auc_error == pytest.approx(math.sqrt(81 / 19200), rel=0.3)
+    # two of each part by chance once in six times
+    two = Problem(seen.A, seen.y[:2], seen.noise)
+    few = membership_gap(remembers, (two, truth[:2]), drawn(2, seed=2))
+    assert few.auc == 1 and few.auc_error == 0 and not few.leaks
     with pytest.raises(ValueError, match="batch of 2"):
         membership_gap(remembers, drawn(1), fresh)
 

@@ -158,6 +158,32 @@ def test_a_file_that_fails_is_named_and_left_out(tmp_path, weights, folder):
     assert not list((tmp_path / "out").rglob(".*.dcm*"))
 
 
+def test_a_file_that_is_no_dicom_stops_nothing(tmp_path, weights, folder):
+    shutil.copytree(folder / "A/p0", tmp_path / "in")
+    (tmp_path / "in/junk.dcm").write_bytes(b"junk" * 100)
+    done = recon("translate", tmp_path / "in", tmp_path / "out", "--weights", weights)
+    assert done.exit_code == 1 and "1 of 3 failed" in done.output and "junk.dcm" in done.output
+    (tmp_path / "out/translation.json").write_text('{"plan": 1}')
+    again = recon("translate", tmp_path / "in", tmp_path / "out", "--weights", weights)
+    assert again.exit_code == 2 and "damaged" in again.output
+
+
+def test_no_input_is_overwritten(tmp_path, weights):
+    """Not by --fresh, which takes away what is there, nor through links; and no output by another."""
+    (tmp_path / "in").mkdir()
+    source = tmp_path / "in/a.npy"
+    np.save(source, field()[0].numpy())
+    before = source.read_bytes()
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link/a.npy").symlink_to(source)
+    for given, out in ((source, tmp_path / "in"), (tmp_path / "in", tmp_path / "link")):
+        done = recon("translate", given, out, "--weights", weights, "--fresh")
+        assert done.exit_code == 2 and "overwrite an input" in done.output
+        assert source.read_bytes() == before
+    done = recon("translate", source, tmp_path / "a.dcm", "--weights", weights)
+    assert done.exit_code == 2 and "kind of file" in done.output and not (tmp_path / "a.dcm").exists()
+
+
 def test_one_file_in_one_file_out(tmp_path, weights):
     source = get_testdata_file("CT_small.dcm", download=False)
     done = recon("translate", source, tmp_path / "a.dcm", "--weights", weights)

@@ -421,3 +421,22 @@ def test_unpaired_folders(tmp_path):
     scored = UnpairedImages.folders(a, b, (a2, b2))
     assert scored.paired_validation
     torch.testing.assert_close(scored.validation[1], scored.validation[0].y + 1)
+
+
+def test_unpaired_slices_between_two_heights(tmp_path):
+    for name, patients in (("A", (0, 1, 2)), ("B", (3, 4)), ("D", (5,))):
+        for p in patients:
+            hu = torch.rand((4, 8, 8), generator=generator(p))
+            write_dicom(hu, tmp_path / name / f"p{p}", "x", spacing=(2.0, 1.0, 1.0))
+    data = UnpairedImages.folders(tmp_path / "A", tmp_path / "B", 1 / 3, between=(1.0, 5.0))
+    assert data.train_size == 4 and len(data.sides[1]) == 4 and len(data.held) == 2
+    scored = UnpairedImages.folders(
+        tmp_path / "A", tmp_path / "B", (tmp_path / "D", tmp_path / "D"), between=(1.0, 5.0)
+    )
+    assert scored.paired_validation and len(scored.held) == 2
+
+
+def test_paired_validation_of_unpaired_images_shares_no_patient(tmp_path):
+    a, b = folders(tmp_path)
+    with pytest.raises(ValueError, match="in two parts"):
+        UnpairedImages.folders(a, b, (a, b), patient=lambda path: path.parent.name)

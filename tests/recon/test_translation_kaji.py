@@ -87,11 +87,19 @@ def test_unpaired_arguments(tmp_path):
     c = found.changes
     others = (("domain", 0.1), ("air", 1.0, {"threshold": -0.9}))
     assert c["losses"] == (("cycle", 10.0), *others) and c["back_losses"] == (("cycle", 5.0), *others)
-    assert c["steps"] == 700 and c["g_steps"] == 2 and c["generator_options"]["base"] == 32
+    assert c["steps"] == 350 and c["g_steps"] == 2 and c["generator_options"]["base"] == 32
     d = found.data
     assert d["window"] == "-600,400,HU" and d["between"] == (-50, 50) and d["spacing"] == 0.7634
     with pytest.warns(UserWarning, match="lambda_Az"):
         read(tmp_path, UNPAIRED | {"lambda_Az": 1}, images=10)
+
+
+def test_a_step_is_one_of_the_discriminator(tmp_path):
+    """Theirs count those of the generator, of which it is every n-th."""
+    every = read(tmp_path, UNPAIRED | {"learning_freq_d": 1}, images=10).changes
+    third = read(tmp_path, UNPAIRED | {"learning_freq_d": 3}, images=10).changes
+    assert every["steps"] == 700 and "g_steps" not in every
+    assert third["steps"] == 234 and third["g_steps"] == 3 and third["fresh"]
 
 
 def test_iterative_arguments_are_a_configuration(tmp_path):
@@ -115,6 +123,8 @@ def test_not_arguments(tmp_path):
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(ValueError, match="not a readable JSON"):
         from_kaji(tmp_path / "x.json")
+    with pytest.raises(ValueError, match="not what those codes write"):
+        read(tmp_path, PAIRED | {"clipA": 5})
     with pytest.raises(ValueError, match="lambda_dis: expected a number"):
         read(tmp_path, PAIRED | {"lambda_dis": "much"})
 

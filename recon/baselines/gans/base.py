@@ -287,7 +287,11 @@ class GAN(Windowed):
         low, high = windows[1]
         values = self.seen(truth)
         self.record["window of x₀"], self.record["window"] = windows
-        self.record["truths outside the window"] = float(((values < low) | (values > high)).float().mean())
+        # truths of images without partners are NaN
+        known = values[torch.isfinite(values)]
+        self.record["truths outside the window"] = (
+            float(((known < low) | (known > high)).float().mean()) if known.numel() else None
+        )
         seen = {str(getattr(x.network, "name", type(x.network).__name__)) for x in self._feature_losses()}
         if seen:
             self.record["features"] = ", ".join(sorted(seen))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+
+from priors.networks.dropout import dropping
 
 from ...data.sets import PairedData, UnpairedData
 from ...losses import LOSSES
@@ -17,10 +19,9 @@ from .config import GANConfig, Options
 
 @dataclass(frozen=True)
 class SegANConfig(GANConfig):
-    """Xue et al. 2018: weights of the critic in ±0.05, soft Dice beside it, batches of 36.
+    """Xue et al. 2018: weights of the critic in ±0.05, soft Dice beside it, the rate halved every 25 epochs.
 
-    They halve the rate every 25 epochs. An epoch depends on the data, so here it falls as in all GANs; theirs
-    is schedule="step", decay=0.5, milestones=(25 · images / 36, …).
+    The epochs are those of 1000 steps here.
 
     losses : of probabilities ("logits" in their names) against labels
     """
@@ -41,6 +42,9 @@ class SegANConfig(GANConfig):
     span: tuple[float, float] = (0.0, 1.0)
     window: tuple[float, float] | None = (0.0, 1.0)
     batch_size: int = 36
+    schedule: Literal["cosine", "constant", "step", "inverse", "linear"] = "step"
+    milestones: tuple[int, ...] = (25_000, 50_000, 75_000)
+    decay: float = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,7 +84,7 @@ class SegAN(GAN):
 
     def d_loss(self, problem: Problem, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         u, truth = self.pair(problem, images, generator)
-        with torch.no_grad():
+        with torch.no_grad(), dropping(self.network, generator):
             fake = self.generated(u)
         return {"distance": -self.distance_in(self.opponent["discriminator"], u * fake, u * truth)}
 

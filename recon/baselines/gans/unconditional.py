@@ -112,6 +112,12 @@ class Synthesis(nn.Module):
         finally:
             self.retired = {"judge": cast(nn.Module, self._modules.pop("judge"))}
         self.record = {"data": data.name, "seed": c.seed, "steps": progress.step, "tier": self.tier}
+        truth = data.validation[1]
+        known, (low, high) = truth[torch.isfinite(truth)], self.window.tolist()
+        self.record["window"] = [low, high]
+        self.record["truths outside the window"] = (
+            float(((known < low) | (known > high)).float().mean()) if known.numel() else None
+        )
         self.finish()
         return self
 

@@ -20,7 +20,7 @@ from .dicom_out import Uids, write_translated
 from .listing import image_files, natural, stem_of
 from .pictures import kind_of, read_picture
 from .save import save
-from .slices import header_of
+from .slices import Header, header_of
 
 RECORD = "translation.json"
 
@@ -80,7 +80,10 @@ class Run:
             "overlap": translation.overlap,
             "air": translation.air,
         }
+        if self.single and kind_of(source) != kind_of(out):
+            raise ValueError(f"{out}: a translation is the kind of file that came in, as {source.name}")
         self.jobs = list(self._jobs(pattern))
+        self._check_outputs()
         self.record: dict[str, Any] = {"plan": self.plan, "salt": str(uuid.uuid4()), "images": {}}
         self.slices, self.seconds, self._written = 0, 0.0, 0.0
 
@@ -96,7 +99,12 @@ class Run:
             return
         if path.exists() and resume:
             found = read_json(path)
-            changed = sorted(k for k in self.plan if found.get("plan", {}).get(k) != self.plan[k])
+            if not isinstance(found, dict) or not all(
+                isinstance(found.get(key), kind)
+                for key, kind in (("plan", dict), ("salt", str), ("images", dict))
+            ):
+                raise ValueError(f"{path}: damaged; say --fresh to write the translation again")
+            changed = sorted(k for k in self.plan if found["plan"].get(k) != self.plan[k])
             if changed:
                 raise ValueError(
                     f"{self.out} holds another translation (different {', '.join(changed)}); choose another "
@@ -126,7 +134,14 @@ class Run:
                     continue
                 try:
                     applied = self._translate(job, uids)
-                except (ValueError, ImportError, FloatingPointError, MemoryError) as error:
+                except (
+                    ValueError,
+                    ImportError,
+                    OSError,
+                    ArithmeticError,
+                    RuntimeError,
+                    MemoryError,
+                ) as error:
                     failed(job, error)
                     yield job, None
                     continue
@@ -154,7 +169,7 @@ class Run:
         series: dict[tuple[Path, str], list[Path]] = {}
         for path in image_files(self.source, pattern):
             inside = Path(path.name) if self.source.is_file() else path.relative_to(self.source)
-            header = header_of(path) if kind_of(path) == "dicom" else None
+            header = _header(path)
             if header and header.frames > 1:
                 if self.single:
                     raise ValueError(
@@ -171,6 +186,20 @@ class Run:
             paths.sort(key=lambda p: natural(p.name))
             outputs = tuple(self.out if self.single else self.out / parent / p.name for p in paths)
             yield Job((parent / paths[0].name).as_posix(), tuple(paths), outputs)
+
+    def _check_outputs(self) -> None:
+        """No output is an input, through whatever links, and no two are one file."""
+        sources = {path.resolve() for job in self.jobs for path in job.sources}
+        seen: dict[Path, str] = {}
+        for job in self.jobs:
+            for path in job.outputs:
+                place = path.resolve()
+                if place in sources:
+                    raise ValueError(f"{path}: the output would overwrite an input; choose another OUTPUT")
+                if seen.setdefault(place, job.name) != job.name:
+                    raise ValueError(
+                        f"{path}: {seen[place]} and {job.name} would become one file; rename one"
+                    )
 
     def _translate(self, job: Job, uids: Uids) -> Applied:
         first = job.sources[0]
@@ -232,3 +261,11 @@ class Run:
         if not self.single:
             write_json(self.out / RECORD, self.record)
         self._written = time.monotonic()
+
+
+def _header(path: Path) -> Header | None:
+    """Of a DICOM file that can be read; one that cannot fails when its turn comes, and is named then."""
+    try:
+        return header_of(path) if kind_of(path) == "dicom" else None
+    except ValueError:
+        return None

@@ -138,7 +138,7 @@ def prepared(
             return found
         low, high = settings["between"]
         kept = [s for s in (scan.between(low, high) for scan in found) if s is not None]
-        if not kept:
+        if found and not kept:
             raise ValueError(f"between: no slice lies from {low:g} to {high:g} mm")
         return kept
 

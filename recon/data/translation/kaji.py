@@ -66,7 +66,10 @@ def from_kaji(path: str | Path, images: int | None = None) -> Imported:
     )
     for sign, read in readers:
         if sign in given:
-            found = read(a, images)
+            try:
+                found = read(a, images)
+            except (TypeError, IndexError, KeyError, AttributeError) as error:
+                raise ValueError(f"{path}: an argument is not what those codes write ({error})") from None
             break
     else:
         raise ValueError(
@@ -201,8 +204,10 @@ def _unpaired(a: _Arguments, images: int | None) -> Imported:
     for name, usual in (("lambda_Az", 1.0), ("lambda_Bz", 1.0), ("lambda_dis_z", 0.0), ("lambda_reg", 0.0)):
         if a.number(name, usual):
             a.lacks(name, "generators of 'cycle-gan' have no latent code in common; see 'unit'")
-    if (every := int(a.number("learning_freq_d", 1))) > 1:
-        changes["g_steps"] = every
+    every = max(int(a.number("learning_freq_d", 1)), 1)
+    if every > 1:
+        # a step here is that of the discriminator, and so many of the generators, each on its own batch
+        changes["g_steps"], changes["fresh"] = every, True
     low, high = "HU_base", "HU_range"
     for side in "AB":
         base = a.number(f"{low}{side}", -1024)
@@ -217,6 +222,8 @@ def _unpaired(a: _Arguments, images: int | None) -> Imported:
         data["stack"] = stack
     if steps := int(a.number("iteration", 0)):
         changes["steps"] = steps
+    if "steps" in changes:
+        changes["steps"] = math.ceil(changes["steps"] / every)
     return Imported("cycle-gan", changes, data, a.missing)
 
 

@@ -155,12 +155,11 @@ def header_of(path: Path) -> Header:
     ]
     try:
         data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
-        height = _height(data)
+        height, frames = _height(data), int(data.get("NumberOfFrames") or 1)
     except Exception as error:
         raise ValueError(f"{path}: truncated or damaged DICOM file ({error})") from error
     who = str(data.get("PatientID") or "").strip()
     who = "" if who.upper() in ("", "ANONYMOUS", "ANON", "UNKNOWN") else who
-    frames = int(data.get("NumberOfFrames") or 1)
     return Header(str(data.get("SeriesInstanceUID", "")), who, height, frames)
 
 

@@ -18,6 +18,7 @@ from .images import Crop, Samples, Windows, in_the_middle, prepared, windows
 from .listing import image_files, layout, paired_files
 from .paired import Files, PairedImages, _counted, about
 from .patches import as_problem
+from .split import check_apart
 from .store import Store
 
 
@@ -67,6 +68,7 @@ class UnpairedImages(UnpairedData):
             self.paired_validation = True
             train, _ = prepared(rows, rows[:0], stores[:1], own)
             _, held = prepared([], validation, stores, own)  # type: ignore[arg-type]
+            check_apart(train, held)
         else:
             self.paired_validation = False
             train, held = prepared(rows, [(p,) for p in validation], stores[:1], own)  # type: ignore[misc]
