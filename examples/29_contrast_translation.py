@@ -49,17 +49,17 @@ images["table of values"] = table[torch.bucketize(problem.y, edges)]
 # ## A small U-Net, and neighbours of patches
 #
 # The U-Net that follows filtered back projection in CT follows nothing here: the operator is the identity, so
-# the network is given the MR image. It has sixty steps; more bring it nearer to the floor.
+# the network is given the MR image. It has fifty steps; more bring it nearer to the floor.
 
 # %%
 unet = FBPUNet(
-    base=16, depth=3, norm="group", batch_size=8, steps=60, learning_rate=4e-3, warmup=10,
+    base=12, depth=3, norm="group", batch_size=4, steps=50, learning_rate=4e-3, warmup=10,
     validate_every=10**6,
 )  # fmt: skip
 images["U-Net"] = unet.fit(data)(problem)
 
 if "patch-nearest-neighbours" in METHODS:
-    images["nearest patches"] = METHODS["patch-nearest-neighbours"]().fit(data)(problem)
+    images["nearest patches"] = METHODS["patch-nearest-neighbours"](samples=8_000).fit(data)(problem)
 
 # %%
 for name, image in images.items():

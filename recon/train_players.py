@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +52,9 @@ class Turn:
 
     def __init__(self, player: Player, named: Mapping[str, nn.Parameter], config: TrainingConfig):
         own = {id(p) for p in player.module.parameters()}
-        self.player, self.config = player, player.config or config
+        self.player = player
+        # schedules are over the steps of the training, whatever a player's own configuration says
+        self.config = replace(player.config, steps=config.steps) if player.config else config
         self.named = {k: p for k, p in named.items() if id(p) in own}
         if not self.named or len(self.named) != len(own):
             raise ValueError(

@@ -16,7 +16,7 @@ from .checkpoints import read_tensors, write_tensors
 from .train_config import TrainingConfig, differences, rate
 from .train_fabric import Ranks
 from .train_log import Progress
-from .train_players import Loss, Player, Turn, turns
+from .train_players import MOST, Loss, Player, Turn, turns
 
 Terms = Mapping[str, Tensor]
 
@@ -51,9 +51,11 @@ class State:
         losses : (step, number of the player's step in it, player) -> the losses of batches, and their share
         """
         found, taken = dict[str, float](), 0
-        for turn in self.turns:
+        counts = [turn.player.times(step) for turn in self.turns]
+        if sum(counts) > MOST:
+            raise ValueError(f"train players: expected at most {MOST} steps in a cycle, got {sum(counts)}")
+        for turn, times in zip(self.turns, counts, strict=True):
             self._alone(turn)
-            times = turn.player.times(step)
             for _ in range(times):
                 values = self.step(turn, *losses(step, taken, turn.player), rate(turn.config, position))
                 # what a later step meets is no longer the state after a cycle
@@ -195,6 +197,8 @@ class State:
             if header.get("best"):
                 value, step = header["best"]
                 self.best, self.best_at = _part(tensors, "best."), (float(value), int(step))
+            for turn in self.turns:
+                turn.optimizer.state.clear()  # a player may have made its first step since
             for key in {k.split(".")[1] for k in tensors if k.startswith("optimizer.")}:
                 for k, value in _part(tensors, f"optimizer.{key}.").items():
                     owner = next(t for t in self.turns if k in t.named)

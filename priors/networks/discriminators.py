@@ -62,6 +62,7 @@ class PatchDiscriminator(nn.Module):
                 zip([in_channels, *channels[:-1]], channels, strides, strict=True)
             )
         )
+        self.strides, self.padding = [*strides, 1], padding
         last = convolution(channels[-1], 1, 4, dim=dim, padding=padding)
         self.last = Spectral(last) if spectral else last
         initialise(self)
@@ -71,6 +72,14 @@ class PatchDiscriminator(nn.Module):
 
     def features(self, x: Tensor) -> list[Tensor]:
         """The hidden layers, finest first."""
+        side = min(x.shape[2:])
+        for stride in self.strides:
+            side = (side + 2 * self.padding - 4) // stride + 1
+        if side < 1:
+            raise ValueError(
+                f"PatchDiscriminator: images {tuple(x.shape[2:])} are too small for {len(self.strides)} "
+                "convolutions; give fewer layers"
+            )
         return _hidden(self.blocks, x)
 
 
@@ -79,7 +88,8 @@ class MultiScaleDiscriminator(nn.Module):
 
     UNIT's (Liu, Breuel, Kautz, NIPS 2017, in their later code; pix2pixHD alike): at each scale 4 convolutions
     4×4 of stride 2, leaky ReLU 0.2, and a 1×1. The verdicts of coarser scales are repeated to the size of the
-    finest, so that a mean over the scores is the mean of the scales' means.
+    finest, so that a mean over the scores is the mean of the scales' means (nearly, where the maps' sizes are
+    no multiples).
 
     x : (n, in_channels, *shape) -> (n, 1, scales, *map)
     """
@@ -142,6 +152,11 @@ class MultiScaleDiscriminator(nn.Module):
         images = [x]
         for _ in range(len(self.scales) - 1):
             images.append(pool(images[-1], 3, 2, 1, count_include_pad=False))
+        if min(images[-1].shape[2:]) < 1 << len(self.scales[0]) - 1:  # type: ignore[arg-type]
+            raise ValueError(
+                f"MultiScaleDiscriminator: images {tuple(x.shape[2:])} are too small for {len(self.scales)} "
+                f"scales of {len(self.scales[0]) - 1} layers; give fewer"  # type: ignore[arg-type]
+            )
         return list(zip(self.scales, images, strict=True))  # type: ignore[arg-type]
 
 

@@ -181,6 +181,9 @@ def _tune(path: Path, task: Task, methods: dict[str, Method], trials: int, seed:
     for name, method in methods.items():
         if not method.space:
             continue
+        if method.pretrained and not method.shipped(task.name):
+            say(f"not tuned {task.name} {name}: no weights are shipped to be tuned with")
+            continue
         few = pairs[: task.counts.get(name)]
         search = tune(task, method, few, trials, seed, timeout)
         with tqdm(total=trials, desc=f"tune {task.name} {name}", disable=None, leave=False) as bar:

@@ -120,21 +120,19 @@ class LSGAN(AdversarialMode):
 class WGAN(AdversarialMode):
     """D: D(fake) − D(real) + drift·D(real)²,  G: −D(fake). Arjovsky, Chintala, Bottou, ICML 2017.
 
-    D must be Lipschitz: add `gradient_penalty`, or call `clip_weights(D, c)` after its every step.
+    D must be Lipschitz: add `gradient_penalty`, or keep its weights small after its every step, by
+    `clip_weights(D, c)` or `recon.train_players.Player.bound`.
 
     drift : of the critic's values towards 0; 1e-3 in progressive growing (Karras et al. 2018)
-    clip : the paper's c, kept here for the trainer; None where the gradient is penalised
     """
 
     name = "wgan"
 
-    def __init__(self, scale: float = 1.0, drift: float = 0.0, clip: float | None = None):
+    def __init__(self, scale: float = 1.0, drift: float = 0.0):
         super().__init__(scale)
         if not 0 <= drift < math.inf:
             raise ValueError(f"WGAN drift: expected a number ≥ 0, got {drift!r}")
-        if clip is not None and not 0 < clip < math.inf:
-            raise ValueError(f"WGAN clip: expected a positive number or None, got {clip!r}")
-        self.drift, self.clip = drift, clip
+        self.drift = drift
 
     def fooled(self, scores: Tensor) -> Tensor:
         return -scores

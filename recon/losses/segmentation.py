@@ -24,9 +24,10 @@ class _Labels(Loss):
 
     def __init__(self, class_weight: Sequence[float] | None = None, reduction: Reduction = "mean"):
         super().__init__(reduction)
-        if class_weight is not None and (not len(class_weight) or min(class_weight) < 0):
+        if class_weight is not None and (not any(class_weight) or min(class_weight) < 0):
             raise ValueError(
-                f"{type(self).__name__} class_weight: expected numbers ≥ 0, got {list(class_weight)}"
+                f"{type(self).__name__} class_weight: expected numbers ≥ 0, not all 0, got "
+                f"{list(class_weight)}"
             )
         weight = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float64)
         self.register_buffer("class_weight", weight, persistent=False)

@@ -80,6 +80,7 @@ def kid(
     return SetScore(float(found.mean()), float(found.std(correction=0)), len(a), len(b), name)
 
 
+@torch.no_grad()
 def inception_score(
     images: Tensor, classifier: nn.Module, window: tuple[float, float] = (-1.0, 1.0), splits: int = 1
 ) -> SetScore:

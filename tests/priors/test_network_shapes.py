@@ -132,6 +132,18 @@ def test_discriminators_give_verdicts_and_features(dim):
         networks.DAGANDiscriminator((16, 16), depth=5)
 
 
+def test_images_too_small_to_be_judged_are_told():
+    """One pixel more a side than what is refused gives a verdict."""
+    for judge, least in (
+        (networks.PatchDiscriminator(base=2), 24),
+        (networks.PatchDiscriminator(base=2, layers=1), 6),
+        (networks.MultiScaleDiscriminator(base=2, layers=2, scales=2), 7),
+    ):
+        assert judge(torch.rand(1, 1, least, 30)).numel() > 0
+        with pytest.raises(ValueError, match="too small"):
+            judge(torch.rand(1, 1, least - 1, 30))
+
+
 def test_the_mean_score_of_several_scales_is_the_mean_of_their_means():
     D = networks.MultiScaleDiscriminator(base=2, layers=2, scales=3)
     scores = D(torch.randn(2, 1, 32, 32))

@@ -353,6 +353,7 @@ def test_sharpness_through_any_network():
         (lambda: LOSSES["cross-entropy"]()(LOGITS, LABELS[:, :4]), "labels"),
         (lambda: LOSSES["cross-entropy"]([1.0])(LOGITS, LABELS), "class_weight: expected 4"),
         (lambda: LOSSES["cross-entropy"]()(LOGITS, None), "NoneType"),
+        (lambda: LOSSES["dice"](class_weight=[0.0, 0.0]), "not all 0"),
         (lambda: LOSSES["dice"]()(LOGITS, LABELS, torch.ones(3, 4, 5, 6)), "one for all classes"),
         (lambda: LOSSES["focal"](gamma=-1.0), "gamma"),
         (lambda: LOSSES["dice"](epsilon=0.0), "epsilon"),

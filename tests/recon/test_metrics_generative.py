@@ -118,6 +118,9 @@ def test_any_classifier_can_look():
     score = inception_score(images, ByMean())
     assert score.value == pytest.approx(2) and score.n == 6 and score.network == "by mean"
     assert inception_score(images, ByMean(), splits=2).value == pytest.approx(1)
+    # one that learns is asked without a graph, whose number would be a warning
+    learner = nn.Sequential(nn.Flatten(), nn.Linear(25, 3), nn.Softmax(1))
+    assert 1 <= inception_score(images, learner).value <= 3
 
 
 def test_the_feature_distance_is_the_loss():

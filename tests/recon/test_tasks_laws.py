@@ -115,8 +115,20 @@ def test_motion_spoils():
         MotionPairs(translation=t, rotation=0.0, snr=None, kinds=("step",), **SMALL) for t in (0.0, 6.0)
     )
     (rest, truth), (problem, same) = still.pairs([3]), moved.pairs([3])
-    assert torch.equal(truth, same)
+    torch.testing.assert_close(truth, same, rtol=1e-4, atol=2e-6)
     assert float((problem.y - truth).abs().max()) > 100 * float((rest.y - truth).abs().max())
+
+
+@pytest.mark.parametrize("kind", ["step", "drift", "periodic"])
+def test_the_truth_is_where_the_middle_of_k_space_saw_the_head(kind):
+    """Else input and truth would be shifted by what nobody who sees the input can know."""
+    data = MotionPairs(kinds=(kind,), translation=3.0, rotation=0.05, **SMALL)
+    found = [data.motion(seed) for seed in range(20)]
+    middle = int(data.shots[16, 0])
+    for motion in found:
+        assert not motion.translations[middle].any() and not motion.rotations[middle]
+        assert motion.translations.abs().max() <= 3.0 + 1e-9 and motion.rotations.abs().max() <= 0.05 + 1e-9
+    assert all(motion.translations.any() for motion in found)
 
 
 def test_motion_s_noise_is_as_stated():
@@ -314,6 +326,8 @@ def test_stored_slices_keep_their_millimetres(tmp_path):
     [
         (lambda: LowDosePairs(test_size=0), "test_size"),
         (lambda: MotionPairs(kinds=("jump",)), "kinds"),
+        (lambda: MotionPairs(translation=-1.0), "translation"),
+        (lambda: CountPairs(lesions=-1), "lesions"),
         (lambda: CountPairs(share=1.0), "share"),
         (lambda: ContrastPairs("us", "ct"), "modality"),
         (lambda: ContrastPairs(correlation=2.0), "correlation"),

@@ -249,10 +249,41 @@ def test_players_that_cannot_be():
         "every weight is one player's": [one, replace(two, module=net)],
         "a part of the network": [one, replace(two, module=nn.Linear(2, 2))],
         "steps: expected a whole number": [replace(one, steps=MOST + 1), two],
+        f"at most {MOST} steps in a cycle": [replace(one, steps=1), replace(two, steps=MOST)],
     }
     for told, turns in cases.items():
         with pytest.raises(ValueError, match=told):
             train(net, turns, Points(), c)
+
+
+def test_a_player_s_schedule_is_over_the_training_s_steps():
+    """Whose own configuration names another number of steps learns alike."""
+    found = []
+    for steps in (9, 1000):
+        net, own = pair(), config(schedule="cosine", learning_rate=1e-2, steps=steps)
+        train(net, players(net, config=own), Points(), config())
+        found.append(flat(net))
+    assert torch.equal(*found)
+
+
+def test_a_checkpoint_takes_back_the_first_step_of_a_player(tmp_path):
+    """Gone to NaN after it: what is written again is the state before, without that player's moments."""
+    path, net = tmp_path / "run.safetensors", pair(held=False)
+    judge, maker = players(net, d_steps=lambda k: int(k >= 4))
+
+    def spoilt(problem, x, generator):
+        told = maker.loss(problem, x, generator)
+        return {k: v / (0 if spoilt.calls >= 6 else 1) for k, v in told.items()}
+
+    def counted(*args):
+        spoilt.calls += 1
+        return spoilt(*args)
+
+    spoilt.calls = -1
+    with pytest.raises(DivergedError, match="the weights of step 4"):
+        train(net, [judge, replace(maker, loss=counted)], Points(), config(), checkpoint=path)
+    held = {k for k in read_tensors(path)[0] if k.startswith("optimizer.")}
+    assert held and not any(".d." in k for k in held)
 
 
 def test_a_checkpoint_of_one_player_is_no_checkpoint_of_two(tmp_path):

@@ -105,7 +105,7 @@ class GAN(Windowed):
         try:
             with torch.no_grad():
                 judge.eval()(torch.zeros(1, sees, *shape))
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             raise ValueError(
                 f"GAN discriminator: {c.discriminator} cannot judge pieces of {shape}: {error}; set a larger "
                 "patch or fewer layers"

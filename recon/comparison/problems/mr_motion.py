@@ -15,6 +15,7 @@ def task() -> Task:
         0.6,  # T1 brains reach from 0 to about 0.6 of the proton density of water
         notes={
             "motion": "steps, drifts and periodic motion, up to 5 mm and 0.08 rad, 8 blocks of lines",
-            "truth": "the head at rest, from all of the same k-space without noise, synthetic",
+            "truth": "the head where it was in the middle of the scan, "
+            "from all of the same k-space without noise, synthetic",
         },
     )

@@ -13,7 +13,7 @@ def task() -> Task:
     return translation_task(
         pairs,
         "PET of a quarter of the counts",
-        4.0,  # lesions have up to 4 times the activity of grey matter
+        4.0,  # lesions add up to 4 times the activity of grey matter, less where pixels average them
         notes={
             "counts": f"{pairs.counts:.3g} true events in the whole scan of a slice, {pairs.background:.0%} "
             f"of that background; {pairs.share:.0%} of the events are kept, each at random",

@@ -31,7 +31,8 @@ class CountPairs(TaskPairs):
     counts : expected true events of the whole scan in this slice; share : kept of them, (0, 1)
     background : randoms and scatter over true events, even over all lines
     target : "activity", mean over pixels, known exactly; or "full", what MedGAN learned: the image of all
-    lesions : hot spots drawn per head, from none to so many, of 2 to 4 times grey matter, 3 to 7 mm
+    lesions : hot spots drawn per head, from none to so many; each adds 2 to 4 times grey matter,
+        of a FWHM of 3 to 7 mm
     size, views : pixels a side of a field of 220 mm, angles over a half turn
     Others as in `TaskPairs`.
     """
@@ -55,6 +56,8 @@ class CountPairs(TaskPairs):
                 f"CountPairs: expected counts > 0, share in (0, 1), background ≥ 0, got {counts}, {share}, "
                 f"{background}"
             )
+        if lesions < 0:
+            raise ValueError(f"CountPairs lesions: expected a number ≥ 0, got {lesions}")
         if target not in ("activity", "full"):
             raise ValueError(f"CountPairs target: expected 'activity' or 'full', got {target!r}")
         super().__init__((size, size), FIELD / size, validation_size, test_size, train_size, name)

@@ -125,6 +125,19 @@ def test_methods_without_weights_are_trained_for_so_long(tmp_path):
     assert len(list((tmp_path / "own" / "weights").glob("*cnn-10*.safetensors"))) == 1
 
 
+def test_what_has_no_weights_is_not_tuned(tmp_path, capsys):
+    """It would fail in every trial, and end a comparison that is to train it."""
+    from recon.cli.compare import _tune
+    from recon.comparison import problem
+    from recon.comparison.method import load_methods
+
+    methods = load_methods(["local-adversarial-regularisation"])
+    _tune(tmp_path / "parameters.json", problem("inpainting"), methods, 2, 0, 10.0)
+    told = capsys.readouterr()
+    assert "not tuned inpainting local-adversarial" in told.out + told.err
+    assert not (tmp_path / "parameters.json").exists()
+
+
 def test_weights_of_several_seeds_are_found(tmp_path):
     from recon.cli.compare import _trained
 

@@ -162,3 +162,23 @@ def test_peak_memory_in_a_fresh_process(problem_file, method_file, tmp_path):
     ((_, peak),) = peaks([run], problem, str(problem_file), [str(big)], tmp_path)
     assert isinstance(peak, float), peak
     assert 60 < peak < 140  # 64 MiB and what a first call of torch brings along
+
+
+def test_minutes_of_training_are_for_those_who_learn_by_steps(problem_file, method_file):
+    """Rows of the others keep their key; a closed form learns, too, and takes as long as it takes."""
+    task, methods = load(str(problem_file)), load_methods([str(method_file), "fbp", "cnn-10"])
+    for name, same in (("fbp", True), ("copy", True), ("cnn-10", False)):
+        keys = {Run(task, name, methods[name], minutes=minutes).key for minutes in (None, 1.0)}
+        assert (len(keys) == 1) == same, name
+
+
+def test_patch_regression_learns_within_a_comparison(tmp_path):
+    task, methods = load("ellipses-small"), load_methods(["anchored-regression"])
+    few = {"images": 2, "samples": 300, "neighbours": 50, "anchors": 4}
+    run = Run(task, "anchored-regression", methods["anchored-regression"], few, minutes=1.0)
+    learned, seconds = run.prepared(tmp_path)
+    again, same = run.prepared(tmp_path)
+    assert seconds == same > 0
+    problem, truth = task.images("test", 1)[0]
+    x = learned(problem)
+    assert x.shape == truth.shape and (x == again(problem)).all()
