@@ -63,6 +63,9 @@ def test_synthesis_learns_resumes_saves_and_samples(cls, tmp_path):
         small(cls).fit(data, checkpoint=tmp_path / "c.safetensors", callback=kill)
     resumed = small(cls).fit(data, checkpoint=tmp_path / "c.safetensors")
     assert all(torch.equal(v, whole.state_dict()[k]) for k, v in resumed.state_dict().items())
+    (low, high), truth = whole.record["window"], data.validation[1]
+    outside = float(((truth < low) | (truth > high)).float().mean())
+    assert whole.record["truths outside the window"] == pytest.approx(outside)
     x = whole.sample(3, seed=4)
     assert x.shape == (3, 8, 8) and torch.equal(x, whole.sample(3, seed=4))
     assert not torch.equal(x, whole.sample(3, seed=5))

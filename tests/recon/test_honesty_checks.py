@@ -155,6 +155,9 @@ def test_features_of_networks_and_of_layers():
         detector = OutOfDistribution(features).fit([problem])
         assert detector.mean.shape == (4,) and detector.score(problem).shape == (5,)
     assert input_statistics(problem).shape == (5, 10)
+    levels = torch.tensor([0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99], dtype=D)
+    wanted = torch.quantile(problem.y.double().flatten(1), levels, dim=1).T
+    torch.testing.assert_close(input_statistics(problem)[:, 2:9], wanted)
 
     class Net(Reconstructor):
         def __init__(self):

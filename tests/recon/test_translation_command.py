@@ -371,6 +371,7 @@ def test_unpaired_folders_train_and_translate(tmp_path, folder):
     assert done.exit_code == 0, done.output
     card = json.loads((tmp_path / "w/cycle-gan-a-to-b.json").read_text())
     assert card["scores"] == {} and card["training"]["validation"] is None
+    assert card["training"]["truths outside the window"] is None  # for there are none
     assert card["training"]["images"]["seeds"] == "6 files of 3 patients and 8 files of 4 patients"
     out = recon("translate", folder / "A", tmp_path / "out", "--weights", tmp_path / "w/cycle-gan-a-to-b")
     assert out.exit_code == 0 and "8 images" in out.output

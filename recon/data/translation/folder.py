@@ -23,6 +23,8 @@ from .save import save
 from .slices import Header, header_of
 
 RECORD = "translation.json"
+FAILURES = ValueError, ImportError, OSError, ArithmeticError, RuntimeError, MemoryError
+"""Of one file, after which the next one is translated"""
 
 
 @dataclass(frozen=True)
@@ -134,14 +136,7 @@ class Run:
                     continue
                 try:
                     applied = self._translate(job, uids)
-                except (
-                    ValueError,
-                    ImportError,
-                    OSError,
-                    ArithmeticError,
-                    RuntimeError,
-                    MemoryError,
-                ) as error:
+                except FAILURES as error:
                     failed(job, error)
                     yield job, None
                     continue
