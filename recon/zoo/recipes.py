@@ -31,22 +31,6 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
             "iterations": 100,
             **_SOON,
         },
-        "local-adversarial-regularisation": {
-            "channels": (16, 16, 16),
-            "detail": 0.1,
-            "filter": "ram-lak",
-            "start_steps": 2,
-            "optimizer": "adam",
-            "learning_rate": 3e-3,
-            "beta1": 0.5,
-            "beta2": 0.9,
-            "schedule": "cosine",
-            "batch_size": 8,
-            "steps": 1500,
-            "iterations": 300,
-            "validate_every": 250,
-            "checkpoint_every": 100,
-        },
     },
     "mri-4x": {
         "modl": {
@@ -111,6 +95,24 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 NOT_SHIPPED: dict[str, dict[str, dict[str, Any]]] = {
+    "ellipses-dival": {
+        "local-adversarial-regularisation": {
+            "channels": (16, 16, 16),
+            "detail": 0.1,
+            "filter": "ram-lak",
+            "start_steps": 2,
+            "optimizer": "adam",
+            "learning_rate": 3e-3,
+            "beta1": 0.5,
+            "beta2": 0.9,
+            "schedule": "cosine",
+            "batch_size": 8,
+            "steps": 1500,
+            "iterations": 300,
+            "validate_every": 250,
+            "checkpoint_every": 100,
+        },
+    },
     "ellipses-small": {
         "learned-gradient": {
             "optimizer": "adam",

@@ -52,6 +52,7 @@ def task() -> Task:
             "sirt",
             "total-variation",
             "fbp-unet",
+            "gradient-step-prior",
             "learned-gradient",
             "learned-primal-dual",
         ),
