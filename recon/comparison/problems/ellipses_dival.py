@@ -56,6 +56,7 @@ def task() -> Task:
             "learned-gradient",
             "learned-primal-dual",
         ),
+        counts={"gradient-step-prior": 10},  # hundreds of gradients of a network for every image
         notes={
             "source": "Baguer, Leuschner, Schmidt, Inverse Problems 36 (2020) 094004",
             "published": "benchmarks/ellipses_dival.py repeats the published rows with their own settings",
