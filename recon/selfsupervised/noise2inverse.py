@@ -82,7 +82,7 @@ class Noise2Inverse(SelfSupervised):
         if isinstance(self.method, FBPUNet):
             c = self.method.config
             x = self._mean_fbp(A, y, seen, c.filter, c.frequency_scaling)
-            return self.method.network(x[:, None])[:, 0]
+            return self.method.corrected(x)
         part = parts(A, self.config.splits)[j]
         if self.config.strategy == "1:X":
             return self.of_views(part.A, y[:, part.views], len(y[0]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +17,10 @@ from .base import Start, Unrolled, UnrolledConfig, first_image
 
 @dataclass(frozen=True)
 class LearnedGradientConfig(UnrolledConfig):
-    """Adler and Öktem 2017: ten iterations of one net, five channels of memory, 32 hidden, RMSProp.
+    """Adler and Öktem 2017: ten iterations of one net, five channels of memory, 32 hidden.
 
-    The paper's learning rate decays as 1/(1 + k/500); here by `schedule`.
+    The paper's learning rate decays as 1/(1 + k/500), here by `schedule`; its RMSProp, whose first step is
+    ten times as long as the others, kills the net or blows it up, so here it is Adam.
 
     shared : one net for all iterations
     start : the image to begin with, see `recon.unrolled.base.first_image`
@@ -31,7 +31,6 @@ class LearnedGradientConfig(UnrolledConfig):
     hidden: int = 32
     shared: bool = True
     start: Start = "auto"
-    optimizer: Literal["adam", "rmsprop"] = "rmsprop"
 
     def __post_init__(self) -> None:
         super().__post_init__()

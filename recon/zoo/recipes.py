@@ -19,7 +19,7 @@ _SOON: dict[str, Any] = {
 RECIPES: dict[str, dict[str, dict[str, Any]]] = {
     "ellipses-dival": {
         "learned-primal-dual": {"hidden": 32, "batch_size": 1, "reuse": 1, "steps": 12_000, **_SOON},
-        "learned-gradient": {"optimizer": "adam", "batch_size": 1, "steps": 15_000, **_SOON},
+        "learned-gradient": {"batch_size": 1, "steps": 15_000, **_SOON},
         "fbp-unet": {"base": 32, "depth": 4, "batch_size": 4, "steps": 3000, **_SOON},
         "gradient-step-prior": {
             "layers": (16, 32, 64),

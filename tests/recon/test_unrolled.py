@@ -184,7 +184,7 @@ def test_gradient_with_respect_to_data_and_weights(method, kind):
     weights = list(trained.parameters())
     gradient, *slopes = torch.autograd.grad(value(z), [z, *weights], allow_unused=True)
     with torch.no_grad():
-        step = 1e-6  # so small that hardly a rectifier changes side
+        step = 1e-7  # so small that hardly a rectifier changes side
         numeric = (value(y + step * h) - value(y - step * h)) / (2 * step)
         torch.testing.assert_close((gradient.conj() * h).real.sum(), numeric, rtol=1e-4, atol=1e-9)
         moves = [torch.randn(w.shape, generator=g, dtype=w.dtype) for w in weights]
