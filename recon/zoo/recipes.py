@@ -21,6 +21,22 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
         "learned-primal-dual": {"hidden": 32, "batch_size": 1, "reuse": 1, "steps": 12_000, **_SOON},
         "learned-gradient": {"batch_size": 1, "steps": 15_000, **_SOON},
         "fbp-unet": {"base": 32, "depth": 4, "batch_size": 4, "steps": 3000, **_SOON},
+        "local-adversarial-regularisation": {
+            "channels": (16, 16, 16),
+            "detail": 0.1,
+            "filter": "ram-lak",
+            "start_steps": 2,
+            "optimizer": "adam",
+            "learning_rate": 3e-3,
+            "beta1": 0.5,
+            "beta2": 0.9,
+            "schedule": "cosine",
+            "batch_size": 8,
+            "steps": 1500,
+            "iterations": 100,
+            "validate_every": 250,
+            "checkpoint_every": 100,
+        },
         "gradient-step-prior": {
             "layers": (16, 32, 64),
             "batch_size": 4,
@@ -95,24 +111,6 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 NOT_SHIPPED: dict[str, dict[str, dict[str, Any]]] = {
-    "ellipses-dival": {
-        "local-adversarial-regularisation": {
-            "channels": (16, 16, 16),
-            "detail": 0.1,
-            "filter": "ram-lak",
-            "start_steps": 2,
-            "optimizer": "adam",
-            "learning_rate": 3e-3,
-            "beta1": 0.5,
-            "beta2": 0.9,
-            "schedule": "cosine",
-            "batch_size": 8,
-            "steps": 1500,
-            "iterations": 300,
-            "validate_every": 250,
-            "checkpoint_every": 100,
-        },
-    },
     "ellipses-small": {
         "learned-gradient": {
             "optimizer": "adam",

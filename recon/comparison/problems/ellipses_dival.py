@@ -52,6 +52,7 @@ def task() -> Task:
             "sirt",
             "total-variation",
             "fbp-unet",
+            "local-adversarial-regularisation",
             "gradient-step-prior",
             "learned-gradient",
             "learned-primal-dual",
