@@ -1,14 +1,16 @@
 """The learned rows of the published table of DIVal's `ellipses`, and what few training images do to them.
 
     python benchmarks/dival_learned.py --train learned-primal-dual --images 32   # go on training; resumable
+    python benchmarks/dival_learned.py --train learned-primal-dual --images 32 --turned   # in 8 orientations
     python benchmarks/dival_learned.py --train fbp-unet                          # ever new images
     python benchmarks/dival_learned.py --report        # score what is trained; writes results/dival_learned.*
     python benchmarks/dival_learned.py --quick         # seconds: a few steps, nothing written
 
 Baguer, Leuschner & Schmidt, Inverse Problems 36 (2020) 094004: the first 100 test images, range max − min of
-each truth. Training with N images takes the first N published ones; without N every image is new. A call that
-is broken off (Ctrl-C, SIGTERM) is gone on with by the next; one that has come to its end, by steps or by
-`--minutes`, is done, and called again begins anew. Weights of the zoo are scored beside, by their cards.
+each truth. Training with N images takes the first N published ones; without N every image is new; `--turned`
+shows them and their data turned and mirrored too, which the published rows did not. A call that is broken off
+(Ctrl-C, SIGTERM) is gone on with by the next; one that has come to its end, by steps or by `--minutes`, is
+done, and called again begins anew. Weights of the zoo are scored beside, by their cards.
 """
 
 import argparse
@@ -21,7 +23,7 @@ import torch
 
 from recon.base import METHODS
 from recon.checkpoints import write_bytes
-from recon.data import DivalPairs
+from recon.data import DivalPairs, PairedData, TurnedPairs
 from recon.learned import Learned
 from recon.metrics import psnr, ssim
 from recon.train_log import read_curve
@@ -55,13 +57,17 @@ PUBLISHED: dict[tuple[str, int | None], tuple[float, float | None]] = {
 }
 
 
-def stem(work: Path, method: str, images: int | None) -> Path:
-    return work / f"{method}-{DivalPairs(images).name}"
+def pairs(images: int | None, turned: bool) -> PairedData:
+    data = DivalPairs(images)
+    return TurnedPairs(data) if turned else data
 
 
-def trained(work: Path, name: str, images: int | None, minutes: float | None, **changes: Any) -> Path:
+def trained(
+    work: Path, name: str, images: int | None, turned: bool, minutes: float | None, **changes: Any
+) -> Path:
     """Train on; the curve of validation PSNR against steps lies beside the weights."""
-    out = stem(work, name, images)
+    data = pairs(images, turned)
+    out = work / f"{name}-{data.name}"
     work.mkdir(parents=True, exist_ok=True)
 
     def show(progress: Progress) -> None:
@@ -71,7 +77,7 @@ def trained(work: Path, name: str, images: int | None, minutes: float | None, **
 
     few = {**FEW[name], "choose": "best"} if images else {}
     settings = {**recipe("ellipses-dival", name), **few, **changes}
-    train_method(name, DivalPairs(images), out, minutes, callback=show, **settings)
+    train_method(name, data, out, minutes, callback=show, **settings)
     return out
 
 
@@ -96,15 +102,17 @@ def rows(folders: list[Path]) -> list[dict[str, Any]]:
     """Every trained method in the folders, scored, beside what was published."""
     found, data = [], DivalPairs()
     for (name, images), (published, similarity) in PUBLISHED.items():
-        for folder in folders:
-            file = stem(folder, name, images).with_suffix(".safetensors")
-            if not file.exists():
+        for turned in (False, True):
+            stem = f"{name}-{pairs(images, turned).name}"
+            file = next((f for d in folders if (f := d / f"{stem}.safetensors").exists()), None)
+            if file is None:
                 continue
             method = METHODS[name].load(file)
             assert isinstance(method, Learned)
             row = {
                 "method": name,
                 "training images": images,
+                "turned": turned,
                 **scored(method, data),
                 "published psnr_db": published,
                 "published ssim": similarity,
@@ -117,7 +125,6 @@ def rows(folders: list[Path]) -> list[dict[str, Any]]:
                 row["curve"] = [(r["step"], r["score"]) for r in read_curve(curve) if "score" in r]
             found.append(row)
             print(f"{name}, {images or 'new'} images: {row['psnr_db']:.2f} dB, published {published}")
-            break
     return found
 
 
@@ -131,7 +138,8 @@ def table(found: list[dict[str, Any]]) -> str:
         count = row["training images"]
         similarity = "" if row["published ssim"] is None else f"{row['published ssim']:.3f}"
         lines.append(
-            f"| {row['method']} | {'never repeated' if count is None else f'{count} published'} "
+            f"| {row['method']} | {'never repeated' if count is None else f'{count} published'}"
+            f"{', 8 orientations' if row['turned'] else ''} "
             f"| {row['psnr_db']:.2f} ± {row['psnr_db_std']:.2f} | {row['published psnr_db']:.2f} "
             f"| {row['ssim']:.4f} | {similarity} | {made['steps']} × {row['batch_size']} "
             f"| {made['seconds'] / 60:.0f} | {row['weights']} |"
@@ -145,6 +153,7 @@ def main() -> None:
     )
     parser.add_argument("--train", choices=sorted({name for name, _ in PUBLISHED}))
     parser.add_argument("--images", type=int, help="of the published training images; all are new without it")
+    parser.add_argument("--turned", action="store_true", help="images and data in eight orientations")
     parser.add_argument(
         "--minutes", type=float, help="of this and all broken-off calls, after which training ends"
     )
@@ -156,12 +165,12 @@ def main() -> None:
     if options.quick:
         with tempfile.TemporaryDirectory() as folder:
             small = {"hidden": 4, "iterations": 2, "batch_size": 1, "steps": 2, "validate_every": 2}
-            trained(Path(folder), "learned-primal-dual", 32, None, **small)
+            trained(Path(folder), "learned-primal-dual", 32, True, None, **small)
             print(table(rows([Path(folder)])))
         return
     if options.train:
         changes = {} if options.steps is None else {"steps": options.steps}
-        trained(options.work, options.train, options.images, options.minutes, **changes)
+        trained(options.work, options.train, options.images, options.turned, options.minutes, **changes)
     if options.report:
         found = rows([options.work, HERE.parent / "recon" / "zoo"])
         write_bytes(RESULTS / "dival_learned.json", (json.dumps(found, indent=1) + "\n").encode())

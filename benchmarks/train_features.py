@@ -143,7 +143,7 @@ def accuracies(net: FeatureClassifier, labels: Tensor, images: Tensor) -> dict[s
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/features-tissue"))
-    parser.add_argument("--steps", type=int, default=1800)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--minutes", type=float, help="end by then, whatever the step; not repeatable")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true")
@@ -157,8 +157,8 @@ def main() -> None:
     )
     net = network(arguments.seed)
     config = TrainingConfig(
-        steps=steps, batch_size=32, learning_rate=2e-3, warmup=100, beta2=0.999, validate_every=250,
-        checkpoint_every=250, seed=arguments.seed,
+        steps=steps, batch_size=32, learning_rate=2e-3, warmup=min(100, steps // 2), beta2=0.999,
+        schedule="cosine", validate_every=250, checkpoint_every=250, seed=arguments.seed,
     )  # fmt: skip
 
     def told(progress: object) -> None:

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from .multicoil import multicoil_samples as multicoil_samples
     from .nifti import read_nifti as read_nifti
     from .nifti import write_nifti as write_nifti
+    from .orientations import TurnedPairs as TurnedPairs
     from .phantoms import shepp_logan as shepp_logan
     from .phantoms import shepp_logan_ellipses as shepp_logan_ellipses
     from .projection_files import about_projections as about_projections
@@ -125,6 +126,7 @@ _EXPORTS = {
     "SmoothField": "smooth_fields",
     "SpinEcho": "mr_contrast",
     "SyntheticMRI": "mr_sets",
+    "TurnedPairs": "orientations",
     "UnpairedData": "sets",
     "UnpairedImages": "translation",
     "Volume": "volumes",
