@@ -50,11 +50,25 @@ class WeaklyConvexRidge(Functional):
         return max(self.rho, float(self.profiles.beta.detach()))
 
     def forward(self, x: Tensor) -> Tensor:
-        batch = x.shape[:-2]
-        u = x.reshape(-1, *x.shape[-2:]) / self.scale
-        parts = torch.stack([u.real, u.imag], 1) if u.is_complex() else u[:, None]
+        parts = self._parts(x)
         value = self.profiles(self.filters(parts.flatten(0, 1)[:, None])).sum((-3, -2, -1))
-        return self.scale**2 * value.unflatten(0, parts.shape[:2]).sum(1).reshape(batch)
+        return self.scale**2 * value.unflatten(0, parts.shape[:2]).sum(1).reshape(x.shape[:-2])
+
+    def grad(self, x: Tensor) -> Tensor:
+        """s Wᵀ ψ'(W x/s); like autograd's, with a graph only where x has one."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
+            parts, bank = self._parts(x), self.filters.bank()
+            h = self.filters(parts.flatten(0, 1)[:, None], bank)
+            found = self.filters.transpose(self.profiles.derivative(h), bank)[:, 0].unflatten(
+                0, parts.shape[:2]
+            )
+            found = torch.complex(*found.unbind(1)) if x.is_complex() else found[:, 0]
+            return self.scale * found.reshape(x.shape)
+
+    def _parts(self, x: Tensor) -> Tensor:
+        """x/s as (n, 1 or 2 for real and imaginary part, ny, nx)."""
+        u = x.reshape(-1, *x.shape[-2:]) / self.scale
+        return torch.stack([u.real, u.imag], 1) if u.is_complex() else u[:, None]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.filters.channels}, scale={self.scale})"

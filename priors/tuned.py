@@ -50,6 +50,11 @@ class Tuned(Functional):
     def forward(self, x: Tensor) -> Tensor:
         return (self.log_weight + 2 * self.log_scale).exp() * self.prior(x / self.log_scale.exp())
 
+    def grad(self, x: Tensor) -> Tensor:
+        """λ s ∇E(x/s); like autograd's, with a graph only where x has one."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
+            return (self.log_weight + self.log_scale).exp() * self.prior.grad(x / self.log_scale.exp())
+
     @property
     def lipschitz(self) -> Step:
         return self.weight * self.prior.lipschitz

@@ -47,22 +47,34 @@ class Filters(nn.Module):
         return [first / norm, *rest]
 
     def _norm(self, kernels: list[Tensor]) -> Tensor:
-        side = 2 * self.radius + 1
-        impulse = kernels[0].new_zeros(1, 1, side, side)
-        impulse[..., self.radius, self.radius] = 1
-        composite = impulse
-        for k in kernels:
-            composite = functional.conv2d(composite, k, padding=self.kernel // 2)
+        side, response = 2 * self.radius + 1, self._response(kernels)
         # a trigonometric polynomial of degree d seen at n points is at most 1/cos(πd/n) times larger
         n, degree = 8 * side, side - 1
-        power = torch.fft.rfft2(composite[0], s=(n, n)).abs().square().sum(0)
+        power = torch.fft.rfft2(response[0], s=(n, n)).abs().square().sum(0)
         return (power.max() / math.cos(math.pi * degree / n) ** 2).sqrt()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, bank: Sequence[Tensor] | None = None) -> Tensor:
+        """W x; `bank`, if it was made already."""
         pad = 2 * self.radius  # half for the filters, half so that what leaves the image is not cut off
         h = functional.pad(x, (pad,) * 4)
-        for k in self.bank():
+        for k in bank or self.bank():
             h = functional.conv2d(h, k)
+        return h
+
+    def transpose(self, h: Tensor, bank: Sequence[Tensor] | None = None) -> Tensor:
+        """Wᵀ h, (n, channels[-1], ny + 2p, nx + 2p) -> (n, channels[0], ny, nx), in the Fourier domain."""
+        size = h.shape[-2:]
+        transfer = torch.fft.rfft2(self._response(bank or self.bank()), s=size)
+        back = torch.fft.irfft2((torch.fft.rfft2(h) * transfer.conj()).sum(1, keepdim=True), s=size)
+        return back[..., : size[0] - 2 * self.radius, : size[1] - 2 * self.radius]
+
+    def _response(self, kernels: Sequence[Tensor]) -> Tensor:
+        """To an impulse, (1, channels[-1], 2p + 1, 2p + 1)."""
+        side = 2 * self.radius + 1
+        h = kernels[0].new_zeros(1, 1, side, side)
+        h[..., self.radius, self.radius] = 1
+        for k in kernels:
+            h = functional.conv2d(h, k, padding=self.kernel // 2)
         return h
 
 
@@ -101,17 +113,35 @@ class Profiles(nn.Module):
         return -self.rho + (self.beta + self.rho) * torch.sigmoid(self.logits)
 
     def forward(self, t: Tensor) -> Tensor:
+        first, s, index, d, alpha = self._at(t)
+        step = self.reach / self.intervals
+        area = (first[:, :-1] + first[:, 1:]) * step / 2
+        value = torch.cat([first[:, :1], area.cumsum(1)], 1)  # ψ at the knots
+        value, first, s = _picked(torch.stack([value, first, 0.5 * s], -1), index)
+        return (value + (first + s * d) * d) / alpha.square()
+
+    def derivative(self, t: Tensor) -> Tensor:
+        """ψᵢ'(t), like t."""
+        first, s, index, d, alpha = self._at(t)
+        first, s = _picked(torch.stack([first, s], -1), index)
+        return t.sign() * (first + s * d) / alpha
+
+    def _at(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """ψ' at the knots and ψ'' after them, which knot is before αt, how far it is behind, and α."""
         step = self.reach / self.intervals
         s = self.slopes()
         zero = s.new_zeros(len(s), 1)
-        first = torch.cat([zero, s.cumsum(1)], 1) * step  # ψ' at the knots
-        area = (first[:, :-1] + first[:, 1:]) * step / 2
-        value = torch.cat([zero, area.cumsum(1)], 1)  # ψ at the knots
+        first = torch.cat([zero, s.cumsum(1)], 1) * step
         s = torch.cat([s, zero], 1)  # beyond the last knot ψ' is constant
         shape = (-1,) + (1,) * (t.ndim - 2)
         alpha = self.log_width.exp().reshape(shape)
         u = (alpha * t).abs()
-        knot = (u.detach() / step).floor().clamp(max=self.intervals).long()
-        index = (torch.arange(len(s), device=t.device).reshape(shape).expand_as(knot), knot)
+        knot = (u.detach() / step).floor().clamp(max=self.intervals)
         d = u - knot * step
-        return (value[index] + first[index] * d + 0.5 * s[index] * d.square()) / alpha.square()
+        start = s.shape[1] * torch.arange(len(s), device=t.device).reshape(shape)
+        return first, s, knot.long() + start, d, alpha
+
+
+def _picked(table: Tensor, index: Tensor) -> tuple[Tensor, ...]:
+    """Columns of a table (count, knots, columns) at numbers of its rows, each like `index`."""
+    return functional.embedding(index, table.flatten(0, 1)).unbind(-1)

@@ -155,3 +155,28 @@ def test_bad_input():
     ):  # fmt: skip
         with pytest.raises(ValueError, match=text):
             make()
+
+
+@pytest.mark.parametrize("size", [(6, 7), (12, 5)])
+def test_ridge_filters_have_their_transpose(size):
+    """⟨W x, h⟩ = ⟨x, Wᵀ h⟩, and so ∇R is autograd's, with the gradient to the weights that it has there."""
+    with seeded(3):
+        W = Filters((1, 2, 5), 3).double()
+        R = WeaklyConvexRidge((1, 2, 5), 3, 7, reach=1.0, scale=0.7).double()
+    for p in R.profiles.parameters():
+        p.data += 0.3 * torch.sin(torch.arange(p.numel(), dtype=torch.float64)).reshape(p.shape)
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn((2, 1, *size), dtype=torch.float64, generator=generator)
+    h = torch.randn(W(x).shape, dtype=torch.float64, generator=generator)
+    torch.testing.assert_close((W(x) * h).sum(), (x * W.transpose(h)).sum(), rtol=1e-12, atol=0)
+    z = x[:, 0].requires_grad_()
+    by_graph = torch.autograd.grad(R(z).sum(), z, create_graph=True)[0]
+    closed = R.grad(z)
+    torch.testing.assert_close(closed, by_graph, rtol=1e-10, atol=1e-12)
+    weights = (z, *R.parameters())
+    for mine, theirs in zip(
+        torch.autograd.grad(closed.sin().sum(), weights), torch.autograd.grad(by_graph.sin().sum(), weights),
+        strict=True,
+    ):  # fmt: skip
+        torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-10)
+    assert not R.grad(z.detach()).requires_grad
