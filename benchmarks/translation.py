@@ -1,14 +1,15 @@
 """Image to image: low-dose CT by filters and networks; CycleGAN; MedGAN's losses one by one.
 
     python benchmarks/translation.py --quick                            # seconds, toys, nothing written
-    python benchmarks/translation.py --data DATA --out runs             # two cores: 2 h, small networks
+    python benchmarks/translation.py --data DATA --out runs             # one core: 1 h 40, small networks
     python benchmarks/translation.py --data DATA --out runs --device cuda --size paper --pixels 256
 
-Every training has the same wall time (--minutes, or --steps for one that is repeatable) in which its rate
-falls to 0 by a cosine, the last weights are kept, and nothing is chosen on the test images. Otherwise the
-settings are the papers', but for --size small: fewer channels, smaller batches, larger rates where theirs are
-for days of training (benchmarks/parts/translation_methods.py). `runs` keeps every row: the same call goes on.
-Methods that are not installed are dashes; a training that fails, or an image that is not finite, is counted.
+Every training of a table has the same wall time (--minutes, --ablation-minutes, or --steps for one that is
+repeatable) in which its rate falls to 0 by a cosine, the last weights are kept, and nothing is chosen on the
+test images. Otherwise the settings are the papers', but for --size small: networks in bfloat16, fewer
+channels, smaller batches, and larger rates and a start without the critic where theirs are for days of
+training (benchmarks/parts/translation_methods.py). `runs` keeps every row: the same call goes on. Methods
+that are not installed are dashes; a training that fails, or an image that is not finite, is counted.
 
 (a) Low-dose CT of real slices: FBP (Ram-Lak) of a fan-beam scan of so many photons that 20 cm of water have
     30 HU of noise, back to the slice. Two patients to learn from, one for validation, one to score on. The
@@ -143,7 +144,8 @@ def run(part: Part, row: methods.Row, seed: int, args: argparse.Namespace, out: 
         key: str(getattr(args, key))
         for key in ("steps", "size", "device", "quick", "pixels", "ablation_pixels", "data")
     }
-    budget["minutes"] = "" if args.steps else str(args.minutes)
+    minutes = None if args.steps else {"ct": args.minutes, "ablation": args.ablation_minutes}[part.name]
+    budget["minutes"] = str(minutes or "")
     head = {"title": row.title, "kind": row.kind, "seed": seed, "budget": budget}
     path = stem.with_suffix(".json")
     if path.exists():
@@ -153,7 +155,7 @@ def run(part: Part, row: methods.Row, seed: int, args: argparse.Namespace, out: 
     if methods.found(row) is None:
         return head | {"missing": True}
     try:
-        about, image = trained_and_scored(part, row, seed, args, stem)
+        about, image = trained_and_scored(part, row, seed, args, stem, minutes)
         np.save(stem.with_suffix(".npy"), image.cpu().numpy())
         line = head | about
     except (ImportError, FileNotFoundError) as error:
@@ -168,7 +170,7 @@ def run(part: Part, row: methods.Row, seed: int, args: argparse.Namespace, out: 
 
 
 def trained_and_scored(
-    part: Part, row: methods.Row, seed: int, args: argparse.Namespace, stem: Path
+    part: Part, row: methods.Row, seed: int, args: argparse.Namespace, stem: Path, minutes: float | None
 ) -> tuple[dict[str, Any], Tensor]:
     # time ends the training where no steps are given
     training = {
@@ -178,7 +180,6 @@ def trained_and_scored(
     method = methods.made(row, args.size, training)
     checkpoint = stem.with_suffix(".checkpoint.safetensors")
     if method.data_kind is not None:
-        minutes = None if args.steps else args.minutes
         method.fit(part.data.of_kind(method.data_kind), minutes=minutes, checkpoint=checkpoint)
     problem, truth = part.test
     x = several(method, problem)
@@ -278,7 +279,8 @@ def main() -> None:
 
 def told(part: Part, rows: list[dict[str, Any]], args: argparse.Namespace) -> list[str]:
     """The section of a part: data, budget, table, what it says."""
-    budget = f"{args.steps} steps" if args.steps else f"{args.minutes:g} minutes"
+    minutes = args.minutes if part.name == "ct" else args.ablation_minutes
+    budget = f"{args.steps} steps" if args.steps else f"{minutes:g} minutes"
     truth = part.test[1]
     lines = [
         f"## {'(a) Low-dose CT' if part.name == 'ct' else '(c) Losses of MedGAN, PET-like to CT-like'}",
@@ -327,7 +329,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="folder of the shared slices; without it, random heads")
     parser.add_argument("--out", type=Path, help="folder of rows and checkpoints")
     parser.add_argument("--parts", default="ct,ablation", help="of ct, ablation")
-    parser.add_argument("--minutes", type=float, default=4.5, help="of each training")
+    parser.add_argument("--minutes", type=float, default=6.0, help="of each training on low-dose CT")
+    parser.add_argument("--ablation-minutes", type=float, default=2.5, help="of each training of MedGAN")
     parser.add_argument("--steps", type=int, help="of each training, in the place of minutes")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of every row of the ablation")
     parser.add_argument("--ct-seeds", type=int, default=1, help="trainings of every row of low-dose CT")
@@ -338,8 +341,11 @@ def arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if unknown := set(args.parts.split(",")) - {"ct", "ablation"}:
         parser.error(f"--parts: expected ct or ablation, got {', '.join(sorted(unknown))}")
-    if min(args.seeds, args.ct_seeds, args.steps or 1) < 1 or not args.minutes > 0:
-        parser.error("--seeds, --ct-seeds, --steps and --minutes must be positive")
+    if (
+        min(args.seeds, args.ct_seeds, args.steps or 1) < 1
+        or not min(args.minutes, args.ablation_minutes) > 0
+    ):
+        parser.error("--seeds, --ct-seeds, --steps and both minutes must be positive")
     if args.quick:
         args.size, args.steps, args.seeds, args.ct_seeds, args.device = "tiny", args.steps or 2, 1, 1, "cpu"
     elif args.out is None:

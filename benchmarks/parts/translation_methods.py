@@ -71,10 +71,10 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
         "fbpunet": {"base": 16, "depth": 4, "batch_size": 4},
         "redcnn": {"width": 32, "batch_size": 4, "learning_rate": 1e-3},
         "cnn10": {"batch_size": 4, "learning_rate": 1e-3},
-        # rates of the papers are for days of training
-        "wganvgg": {"batch_size": 8, "learning_rate": 1e-4},
-        "redwgan": {"batch_size": 8, "learning_rate": 1e-4},
-        "smgan": {"batch_size": 4, "learning_rate": 1e-4, "patch": 64},
+        # rates of the papers are for days of training, which begin with the brightness of the image
+        "wganvgg": {"batch_size": 4, "learning_rate": 5e-4, "pretrain": 1000},
+        "redwgan": {"batch_size": 4, "learning_rate": 5e-4, "pretrain": 1000},
+        "smgan": {"batch_size": 4, "learning_rate": 5e-4, "pretrain": 1000, "patch": 64},
     },
     "tiny": {
         "totalvariation": {"iterations": 10},
@@ -108,6 +108,7 @@ def made(row: Row, size: str, training: Mapping[str, Any]) -> Reconstructor:
     if config is None:
         return cls(**CONFIGS.get(size, {}).get(plain(name), {}), **row.changes)
     default, own = config(), getattr(cls, "small", {}) if size == "tiny" else {}
+    own = {**own, "precision": "bfloat16"} if size == "small" else own
     settings = {**own, **CONFIGS.get(size, {}).get(plain(name), {}), **training, **row.changes}
     for player in ("generator", "discriminator"):
         key, network = f"{player}_options", getattr(default, player, None)
