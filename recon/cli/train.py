@@ -33,11 +33,17 @@ if TYPE_CHECKING:
     help="Instead: folders of images of two kinds that do not belong together.",
 )
 @click.option(
+    "--listed",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Instead: a text file with an input and a target in every row, separated by tabs or commas.",
+)
+@click.option(
     "--data",
     "about",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Of --paired and --unpaired: window=-1000,2000 crop=[64,64] stack=3 validation=0.2 rotate=10 …",
+    help="Of images in files: window=-1000,2000 crop=[64,64] stack=3 validation=0.2 rotate=10 …",
 )
 @click.option(
     "--out",
@@ -78,6 +84,7 @@ def train(
     problem: str | None,
     paired: tuple[Path, Path] | None,
     unpaired: tuple[Path, Path] | None,
+    listed: Path | None,
     about: tuple[str, ...],
     out: Path,
     steps: int | None,
@@ -94,8 +101,8 @@ def train(
     An interrupted training goes on from its checkpoint; `recon compare --weights OUT` uses the result. On
     several GPUs: torchrun --nproc-per-node 4 --no-python recon train METHOD --problem P --fabric
 
-    Of --paired or --unpaired images PROBLEM is "a-to-b", by the names of the folders; `recon translate` uses
-    the result.
+    Of --paired or --unpaired images PROBLEM is "a-to-b", by the names of the folders, of --listed ones the
+    name of the file; `recon translate` uses the result.
     """
     from ..base import METHODS
     from ..comparison.discovery import unknown
@@ -111,7 +118,7 @@ def train(
         changes = _settings(settings, steps)
         numbers = _numbers(seeds)
         check_writable(out)
-        data, name, called = _data(problem, paired, unpaired, about)
+        data, name, called = _data(problem, paired, unpaired, listed, about)
         data.of_kind(METHODS[method].data_kind)  # images that are no pairs are an error now
         configured(method, data, changes)
     fabric = launched() if devices else None
@@ -159,24 +166,29 @@ def _data(
     problem: str | None,
     paired: tuple[Path, Path] | None,
     unpaired: tuple[Path, Path] | None,
+    listed: Path | None,
     about: tuple[str, ...],
 ) -> tuple[Any, str, str | tuple[str, ...]]:
     """What is learned from, its name, and the words of the command that say so."""
-    if sum(bool(way) for way in (problem, paired, unpaired)) != 1:
-        raise ValueError("expected exactly one of --problem, --paired and --unpaired")
+    if sum(bool(way) for way in (problem, paired, unpaired, listed)) != 1:
+        raise ValueError("expected exactly one of --problem, --paired, --unpaired and --listed")
     if problem is None:
-        from ..data.translation.options import images_from
+        from ..data.translation.options import images_from, images_listed
 
+        given = _pieces(about, "--data")
+        options = [word for text in about for word in ("--data", text)]
+        if listed:
+            pairs = images_listed(listed, given)
+            return pairs, pairs.name, ("--listed", str(listed), *options)
         kind: Literal["paired", "unpaired"] = "paired" if paired else "unpaired"
         folders = paired or unpaired
         assert folders
-        images = images_from(kind, *folders, _pieces(about, "--data"))
-        options = [word for text in about for word in ("--data", text)]
+        images = images_from(kind, *folders, given)
         return images, images.name, (f"--{kind}", *map(str, folders), *options)
     from ..comparison.task import problem as load_task
 
     if about:
-        raise ValueError("--data is of --paired and --unpaired images; a problem has its own")
+        raise ValueError("--data is of images in files; a problem has its own")
     task = load_task(problem)
     if task.data is None:
         raise ValueError(f"problem {task.name} has no training data (its Task has no `data`)")

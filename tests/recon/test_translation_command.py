@@ -285,6 +285,27 @@ def test_wrong_calls(tmp_path, weights, folder):
         assert done.exit_code == 2 and words in done.output, done.output
 
 
+def test_pairs_in_a_list_file(tmp_path, folder):
+    files = sorted(folder.glob("A/*/*"))
+    rows = [f"{f.relative_to(folder)}\tsecond\tB/{f.relative_to(folder / 'A')}" for f in files]
+    (folder / "Low Dose.txt").write_text("# input, what else, target\n" + "\n".join(rows))
+    small = [word for s in ("base=4", "depth=2", "batch_size=2") for word in ("--set", s)]
+
+    def train(*options):
+        return recon("train", "fbp-unet", "--steps", 2, *small, "--out", tmp_path, *options)
+
+    listed, columns = ("--listed", folder / "Low Dose.txt"), ("--data", "target_column=2")
+    done = train(*listed, *columns, "--data", "window=-1000,1000", "--data", "validation=0.25")
+    assert done.exit_code == 0, done.output
+    card = json.loads((tmp_path / "fbp-unet-low-dose.json").read_text())
+    assert f"--listed '{folder}/Low Dose.txt' --data target_column=2" in card["training"]["command"]
+    done = train(*listed)
+    assert done.exit_code == 2 and "Low Dose.txt line 2: there is no file" in done.output, done.output
+    done = train(*listed, "--data", "validation=none.txt")
+    assert done.exit_code == 2 and "no such list of files" in done.output, done.output
+    assert "exactly one of" in train(*listed, "--problem", "ellipses-small").output
+
+
 def test_training_on_files_resumes_exactly(tmp_path, folder):
     from recon import FBPUNet
 

@@ -1,10 +1,10 @@
-"""Training data from the options of `recon train`: --paired A B, --unpaired A B, --data KEY=VALUE."""
+"""Training data from the options of `recon train`: --paired, --unpaired, --listed and --data KEY=VALUE."""
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
@@ -28,14 +28,34 @@ def images_from(
         the target has its own, as texts "LOW,HIGH[,UNIT]"; those of `Augmentation` by their names
     """
     cls = PairedImages if kind == "paired" else UnpairedImages
+    settings = _settings(cls, cls.folders, given)
+    settings["validation"] = _validation(inputs, targets, settings.get("validation"))
+    settings.setdefault("name", named(inputs, targets))
+    return cls.folders(inputs, targets, **settings)
+
+
+def images_listed(table: Path, given: Mapping[str, Any]) -> PairedImages:
+    """Pairs of a list file; validated on `validation`, a share of them or another list.
+
+    given : settings of `PairedImages.listed`, and the others as for folders
+    """
+    settings = _settings(PairedImages, PairedImages.listed, given)
+    held = settings.pop("validation", 0.2)
+    held = Path(held) if isinstance(held, str) else float(held)
+    settings.setdefault("name", re.sub(r"[^a-z0-9]+", "-", table.stem.lower()).strip("-"))
+    return PairedImages.listed(table, held, **settings)
+
+
+def _settings(cls: type, made_by: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as `made_by` takes them, of texts and numbers."""
     settings = dict(given)
     known = {
-        *inspect.signature(cls.folders).parameters,
+        *inspect.signature(made_by).parameters,
         *inspect.signature(cls).parameters,
         "window_to",
         *TURNS,
     }
-    known -= {"inputs", "targets", "files", "settings", "augmentation", "roots", "root", "memory"}
+    known -= {"inputs", "targets", "table", "files", "settings", "augmentation", "roots", "root", "memory"}
     wrong = sorted(set(settings) - known)
     if wrong:
         raise ValueError(f"--data {wrong[0]}: no such setting; there are {', '.join(sorted(known))}")
@@ -50,9 +70,7 @@ def images_from(
     for key in ("crop", "between"):
         if isinstance(settings.get(key), list):
             settings[key] = tuple(settings[key])
-    settings["validation"] = _validation(inputs, targets, settings.get("validation"))
-    settings.setdefault("name", named(inputs, targets))
-    return cls.folders(inputs, targets, **settings)
+    return settings
 
 
 def named(inputs: Path, targets: Path) -> str:
