@@ -12,7 +12,7 @@ from operators.geometry import PlanarGeometry
 
 from ..data.heads import MU_WATER
 from ..data.sets import TEST, VALIDATION
-from ..data.tasks import ContrastPairs, TaskPairs, ambiguous
+from ..data.tasks import ContrastPairs, PatientSlices, TaskPairs, ambiguous
 from ..metrics import body_mask
 from ..problem import Problem
 from .describe import digest
@@ -97,7 +97,7 @@ def contrast_notes(pairs: TaskPairs) -> dict[str, str | Callable[[], str]]:
 
 
 def _configuration(pairs: TaskPairs) -> dict[str, Any]:
-    """What decides the data: settings, and what the first image of either part looks like."""
+    """What decides the data: settings, what the first image of either part looks like, and given slices."""
     problem, truths = pairs.pairs([TEST, VALIDATION])
     values = {k: v for k, v in vars(pairs).items() if isinstance(v, int | float | str)}
     found: dict[str, Any] = {"pairs": type(pairs).__name__, "settings": values}
@@ -105,6 +105,8 @@ def _configuration(pairs: TaskPairs) -> dict[str, Any]:
         [f"{float(a.mean()):.5g}" for a in (y, x)] for y, x in zip(problem.y, truths, strict=True)
     ]
     found["test"], found["validation"] = {"first seed": TEST}, {"first seed": VALIDATION}
+    if isinstance(slices := getattr(pairs, "objects", None), PatientSlices):
+        found["slices"] = slices.digest
     if hasattr(pairs, "geometry"):
         found["geometry"] = pairs.geometry
     if isinstance(pairs.A, Mask):

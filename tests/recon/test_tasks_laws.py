@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from operators import Downsample, Identity, LowDose, Rician, sigma_hu_water, thin_counts
+from recon.comparison.describe import fingerprint
+from recon.comparison.translation import _configuration
 from recon.data.heads import MU_WATER
 from recon.data.sets import TEST, TRAIN, VALIDATION, UnpairedData
 from recon.data.tasks import (
@@ -316,6 +318,13 @@ def test_stored_slices_keep_their_millimetres(tmp_path):
     problem, truth = data.train
     assert float(truth[0, 8, 8]) == pytest.approx(MU_WATER) and problem.y.shape == (2, 16, 16)
     assert not torch.equal(problem.y[0], problem.y[1])
+    # a slice that no first image shows makes another problem of it
+    found.slices["test"][1][3, 3] += 0.01
+    other = LowDosePairs(
+        stored_slices(tmp_path, 16, field=100.0), 16, 100.0, 30, validation_size=2, test_size=2, train_size=2
+    )
+    assert _configuration(data)["seen"] == _configuration(other)["seen"]
+    assert fingerprint(_configuration(data)) != fingerprint(_configuration(other))
     with pytest.raises(ValueError, match="ct_train256"):
         stored_slices(tmp_path / "none", 16)
     assert on_field(torch.ones(11, 11), 1.0, 8.0).shape == (8, 8)

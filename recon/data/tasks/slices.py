@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +104,14 @@ class PatientSlices:
     def __call__(self, seed: int) -> Tensor:
         part, number = part_of(seed)
         return self.slices[part][number % len(self.slices[part])]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of every slice of every part, 16 hexadecimal digits."""
+        found = hashlib.sha256()
+        for image in (x for part in PARTS for x in self.slices[part]):
+            found.update(repr(tuple(image.shape)).encode() + image.contiguous().numpy().tobytes())
+        return found.hexdigest()[:16]
 
     @property
     def sizes(self) -> dict[str, Any]:
