@@ -1,7 +1,7 @@
 """Image to image: low-dose CT by filters and networks; CycleGAN; MedGAN's losses one by one.
 
     python benchmarks/translation.py --quick                            # seconds, toys, nothing written
-    python benchmarks/translation.py --data DATA --out runs             # one core: 1 h 40, small networks
+    python benchmarks/translation.py --data DATA --out runs             # one core: 1 h 20, small networks
     python benchmarks/translation.py --data DATA --out runs --device cuda --size paper --pixels 256
 
 Every training of a table has the same wall time (--minutes, --ablation-minutes, or --steps for one that is
@@ -12,9 +12,10 @@ training (benchmarks/parts/translation_methods.py). `runs` keeps every row: the 
 that are not installed are dashes; a training that fails, or an image that is not finite, is counted.
 
 (a) Low-dose CT of real slices: FBP (Ram-Lak) of a fan-beam scan of so many photons that 20 cm of water have
-    30 HU of noise, back to the slice. Two patients to learn from, one for validation, one to score on. The
-    truth is itself a reconstruction with noise of its own, which is what "texture" means here: noise power of
-    the flattest soft-tissue tiles of 8 × 8 pixels, against that of the truth in the same tiles.
+    30 HU of noise, back to the slice. Two patients to learn from, in pairs every slice with three draws of
+    noise and in eight orientations, one patient for validation, one to score on. The truth is itself a
+    reconstruction with noise of its own, which is what "texture" means here: noise power of the flattest
+    soft-tissue tiles of 8 × 8 pixels, against that of the truth in the same tiles.
     Without --data: random heads, and pydicom's head among the test images.
 (b) CycleGAN, which learns from images and truths that do not belong together, against its own input.
 (c) The terms of MedGAN, in the form of its Table 1, on a simulated PET-like to CT-like translation with a
@@ -45,8 +46,9 @@ from operators import LinearOperator
 from recon import Problem
 from recon.comparison.dose import dose_note
 from recon.comparison.files import write_json, write_text
+from recon.data import TurnedPairs
 from recon.data.heads import MU_WATER
-from recon.data.sets import TEST, PairedData
+from recon.data.sets import TEST, PairedData, selected
 from recon.data.tasks import ContrastPairs, LowDosePairs, TaskPairs, stored_slices
 
 RESULTS = Path(__file__).parent / "results"
@@ -54,6 +56,7 @@ RANGE = 2.5 * MU_WATER  # −1000 to 1500 HU
 SOFT = (MU_WATER * 0.84, MU_WATER * 1.24)  # grey window of the figures, −160 to 240 HU
 FIELD = 500.0  # [mm] of real slices
 AT_ONCE = 8
+DRAWS = 3  # of the noise of every training slice
 
 CT_COLUMNS = {
     "psnr_db": ("PSNR [dB]", "{:.2f}"),
@@ -82,10 +85,14 @@ ABLATION_COLUMNS = {
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One table: its data on the device, what is scored, and which methods."""
+    """One table: its data on the device, what is scored, and which methods.
+
+    alone : pairs for those who learn from images without their partners: of every slice only one
+    """
 
     name: str
     data: PairedData
+    alone: PairedData
     test: tuple[Problem, Tensor]
     rows: tuple[methods.Row, ...]
     score: Callable[[Tensor, Tensor], dict[str, float]]
@@ -99,7 +106,8 @@ def low_dose(args: argparse.Namespace) -> LowDosePairs:
     if args.data is None:
         return LowDosePairs(size=args.pixels, validation_size=16, test_size=32, train_size=256)
     slices = stored_slices(args.data, args.pixels, FIELD)
-    return LowDosePairs(slices, args.pixels, FIELD, views=360, **slices.sizes)
+    sizes = slices.sizes | {"train_size": DRAWS * slices.sizes["train_size"]}
+    return LowDosePairs(slices, args.pixels, FIELD, views=360, **sizes)
 
 
 def ct_part(args: argparse.Namespace) -> Part:
@@ -109,7 +117,11 @@ def ct_part(args: argparse.Namespace) -> Part:
         return scoring.ct_scores(x, truth, data_range=RANGE, mu_water=MU_WATER, pixel_size=source.pixel_size)
 
     rows = (methods.Row("FBP (input)", ("zerofilled",), "input"), *methods.CT)
-    return Part("ct", *held(source, args.device), rows, score, range(args.ct_seeds), source)
+    data, test = held(source, args.device)
+    problem, truth = data.train
+    first = torch.arange(len(truth) // (DRAWS if args.data and not args.quick else 1))
+    alone = PairedData((selected(problem, first), truth[first]), data.validation, data.name)
+    return Part("ct", TurnedPairs(data), alone, test, rows, score, range(args.ct_seeds), source)
 
 
 def ablation_part(args: argparse.Namespace) -> Part:
@@ -120,7 +132,8 @@ def ablation_part(args: argparse.Namespace) -> Part:
     def score(x: Tensor, truth: Tensor) -> dict[str, float]:
         return scoring.table_scores(x, truth, data_range=RANGE)
 
-    return Part("ablation", *held(source, args.device), methods.ABLATION, score, range(args.seeds), source)
+    data, test = held(source, args.device)
+    return Part("ablation", data, data, test, methods.ABLATION, score, range(args.seeds), source)
 
 
 def held(source: TaskPairs, device: str) -> tuple[PairedData, tuple[Problem, Tensor]]:
@@ -180,7 +193,8 @@ def trained_and_scored(
     method = methods.made(row, args.size, training)
     checkpoint = stem.with_suffix(".checkpoint.safetensors")
     if method.data_kind is not None:
-        method.fit(part.data.of_kind(method.data_kind), minutes=minutes, checkpoint=checkpoint)
+        data = part.alone if method.data_kind == "unpaired" else part.data
+        method.fit(data.of_kind(method.data_kind), minutes=minutes, checkpoint=checkpoint)
     problem, truth = part.test
     x = several(method, problem)
     if not bool(torch.isfinite(x).all()):
@@ -285,7 +299,7 @@ def told(part: Part, rows: list[dict[str, Any]], args: argparse.Namespace) -> li
     lines = [
         f"## {'(a) Low-dose CT' if part.name == 'ct' else '(c) Losses of MedGAN, PET-like to CT-like'}",
         "",
-        f"{truth.shape[-1]}² pixels of {part.source.pixel_size:.2f} mm, {len(part.data.train[1])} images to "
+        f"{truth.shape[-1]}² pixels of {part.source.pixel_size:.2f} mm, {len(part.alone.train[1])} images to "
         f"learn from, {len(truth)} to score on; {budget} of training each, networks of size “{args.size}”, "
         f"on {args.device} ({torch.get_num_threads()} threads), {len(part.seeds)} seed(s). Mean ± "
         "standard deviation over seeds; images a second one at a time on the processor.",
@@ -329,8 +343,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="folder of the shared slices; without it, random heads")
     parser.add_argument("--out", type=Path, help="folder of rows and checkpoints")
     parser.add_argument("--parts", default="ct,ablation", help="of ct, ablation")
-    parser.add_argument("--minutes", type=float, default=6.0, help="of each training on low-dose CT")
-    parser.add_argument("--ablation-minutes", type=float, default=2.5, help="of each training of MedGAN")
+    parser.add_argument("--minutes", type=float, default=5.0, help="of each training on low-dose CT")
+    parser.add_argument("--ablation-minutes", type=float, default=2.0, help="of each training of MedGAN")
     parser.add_argument("--steps", type=int, help="of each training, in the place of minutes")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of every row of the ablation")
     parser.add_argument("--ct-seeds", type=int, default=1, help="trainings of every row of low-dose CT")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from operators import Gaussian, LowDose, NoiseModel
+from operators import Gaussian, Identity, LowDose, NoiseModel
 from operators.geometry import FanBeam, ParallelBeam
 
 from ..problem import Problem
@@ -30,15 +30,17 @@ class TurnedPairs(PairedData):
 
     Parameters
     ----------
-    pairs : of a `ParallelBeam` or `FanBeam` without an offset onto square images, with one level of noise an
-        image (`Gaussian` without a mask) or the same everywhere (`LowDose` of one number of photons).
-        Validation is theirs, upright
+    pairs : of a `ParallelBeam` or `FanBeam` without an offset onto square images, or of image to image
+        (`Identity`), with one level of noise an image (`Gaussian` without a mask) or the same everywhere
+        (`LowDose` of one number of photons). Validation is theirs, upright
     """
 
     def __init__(self, pairs: PairedData):
         self.pairs, self.name = pairs, f"{pairs.name}-turned"
         problem, _ = pairs.validation
-        self.turns = orientations(getattr(problem.A, "geometry", None))
+        A = problem.A
+        images = isinstance(A, Identity) and len(A.in_shape) == 2 and A.in_shape[0] == A.in_shape[1]
+        self.turns = None if images else orientations(getattr(A, "geometry", None))
         if not _alike_everywhere(problem.noise):
             raise ValueError(
                 "TurnedPairs pairs: expected noise that is alike in all views and bins of an image, "
@@ -61,9 +63,12 @@ class TurnedPairs(PairedData):
     def batches(self, size: int, generator: torch.Generator) -> Iterator[Pair]:
         for problem, truth in self.pairs.batches(size, generator):
             ways = torch.randint(WAYS, (len(truth),), generator=generator).tolist()
-            y = torch.stack([turned_data(y, self.turns[way]) for y, way in zip(problem.y, ways, strict=True)])
+            y = torch.stack([self._turned(y, way) for y, way in zip(problem.y, ways, strict=True)])
             x = torch.stack([turned_image(x, way) for x, way in zip(truth, ways, strict=True)])
             yield Problem(problem.A, y, problem.noise), x
+
+    def _turned(self, y: Tensor, way: int) -> Tensor:
+        return turned_image(y, way) if self.turns is None else turned_data(y, self.turns[way])
 
 
 def turned_image(image: Tensor, way: int) -> Tensor:

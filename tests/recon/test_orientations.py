@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from operators import FanBeam, Gaussian, LowDose, ParallelBeam, XRay
+from operators import FanBeam, Gaussian, Identity, LowDose, ParallelBeam, XRay
 from recon import Problem
 from recon.data import DivalPairs, PairedData, TurnedPairs
 from recon.data.dival import dival_geometry
@@ -60,6 +60,18 @@ def test_pairs_keep_their_noise_and_validation():
         assert 0.01 < float(error) < 0.05
         seen |= {tuple(image[:, 64].tolist()) for image in x}
     assert len(seen) > 6  # of three images
+
+
+def test_image_to_image_turns_both_alike():
+    A, x = Identity((5, 5)), torch.rand((3, 5, 5), generator=torch.Generator().manual_seed(0))
+    pair = Problem(A, x + 1, Gaussian(sigma=[0.1, 0.2, 0.3])), x
+    seen = set()
+    draw = TurnedPairs(PairedData(pair, pair)).batches(3, torch.Generator().manual_seed(1))
+    for _ in range(5):
+        problem, truth = next(draw)
+        assert torch.equal(problem.y, truth + 1)
+        seen |= {tuple(image.flatten().tolist()) for image in truth}
+    assert len(seen) > 8 and all(sorted(t) in [sorted(i.flatten().tolist()) for i in x] for t in seen)
 
 
 def test_scans_without_the_symmetry_are_refused():
