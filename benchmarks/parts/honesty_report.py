@@ -126,9 +126,9 @@ def cohen(rows: Rows) -> list[str]:
     return [
         "## Cohen's experiment: lesions in the training data",
         "",
-        "Cohen, Luck, Honari, MICCAI 2018. Every case is a body whose data plainly show the lesion, or its lack; "
-        "only the share of bodies with lesions among the images learned from differs. Score: the lesion's "
-        "contrast that stands in the image; survival and insertion: half of it or more.",
+        "Cohen, Luck, Honari, MICCAI 2018. Every case is a body whose data plainly show the lesion, or its "
+        "lack; only the share of bodies with lesions among the images learned from differs. Score: the "
+        "lesion's contrast that stands in the image; survival and insertion: half of it or more.",
         "",
         *table(head, cells),
     ]
