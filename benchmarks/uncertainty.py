@@ -67,7 +67,10 @@ class Said(Reconstructor):
 def trained(method: Learned, data, path: Path) -> Learned:
     """The method from `path`, trained there first if need be; resumed if it was broken off."""
     if path.with_suffix(".safetensors").exists():
-        return type(method).load(path)
+        there = type(method).load(path)
+        if there.config != method.config:
+            raise SystemExit(f"{path} was trained with other settings; give another --work, or remove it")
+        return there
     start = time.perf_counter()
     method.fit(data, checkpoint=path.with_name(f"{path.name}.checkpoint.safetensors"))
     method.save(path)

@@ -95,18 +95,20 @@ def train_seeds(
     minutes: float | None = None,
     *,
     say: Callable[[str], None] | None = None,
+    again: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
     """Train `name` once from each seed, as `out`-seed0 …, and sum up in `out`.seeds.json.
 
     A training that fails is told in `failures` and the next one begun. A seed whose weights are there, of the
-    same configuration and data, is not trained again. Returned, and written after every seed:
+    same configuration and data, is not trained again unless `again` says so. Returned, and written after every seed:
 
         scores    by seed: the validation scores of the card
         mean, spread    of each score over the seeds; spread is the standard deviation (n − 1), None for one
         failures  [{"seed": …, "error": …}]
 
     say : given a line for every seed
+    again : train those that are there, too
     minutes : of each seed
     options : of `train_method`
     """
@@ -124,7 +126,7 @@ def train_seeds(
     summary: dict[str, Any] = {}
     for seed, method in zip(seeds, chosen, strict=True):
         stem = out.with_name(f"{out.name}-seed{seed}")
-        found = None if minutes else _done(stem, method, data.name, half)
+        found = None if minutes or again else _done(stem, method, data.name, half)
         try:
             if found is None:
                 train_method(name, data, stem, minutes, **options, seed=seed)

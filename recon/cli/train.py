@@ -70,7 +70,10 @@ if TYPE_CHECKING:
     "--half/--full", default=True, show_default=True, help="Store weights in float16 or in float32."
 )
 @click.option(
-    "--resume/--fresh", default=True, show_default=True, help="Go on from the checkpoint in --out, if any."
+    "--resume/--fresh",
+    default=True,
+    show_default=True,
+    help="Go on from the checkpoint in --out, if any, and leave out seeds that are there.",
 )
 @click.option("--tensorboard", type=click.Path(path_type=Path), help="Folder of its events (extra `train`).")
 @click.option(
@@ -144,7 +147,7 @@ def train(
         if numbers is None:
             train_method(method, data, stem, minutes, **options)
         else:
-            summary = train_seeds(method, data, stem, numbers, minutes, say=say, **options)
+            summary = train_seeds(method, data, stem, numbers, minutes, say=say, again=not resume, **options)
     finally:
         bar.close()
     if not first:

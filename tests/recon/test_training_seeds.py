@@ -139,6 +139,9 @@ def test_failed_seeds_are_told_and_the_others_trained(tmp_path, problem, monkeyp
     # other settings are another training
     done = call(*arguments[:-2], "--set", "validate_every=3", "--seeds", "0")
     assert done.exit_code == 0 and trained == [1, 0], done.output
+    # nor are they left out when all is to be done anew
+    done = call(*arguments[:-2], "--set", "validate_every=3", "--seeds", "0", "--fresh")
+    assert done.exit_code == 0 and trained == [1, 0, 0], done.output
 
 
 def test_a_full_disk_is_no_seeds_fault(tmp_path, monkeypatch):
