@@ -101,14 +101,14 @@ def train_seeds(
     """Train `name` once from each seed, as `out`-seed0 …, and sum up in `out`.seeds.json.
 
     A training that fails is told in `failures` and the next one begun. A seed whose weights are there, of the
-    same configuration and data, is not trained again unless `again` says so. Returned, and written after every seed:
+    same configuration and data, is not trained again. Returned, and written after every seed:
 
         scores    by seed: the validation scores of the card
         mean, spread    of each score over the seeds; spread is the standard deviation (n − 1), None for one
         failures  [{"seed": …, "error": …}]
 
     say : given a line for every seed
-    again : train those that are there, too
+    again : train seeds that are there, too
     minutes : of each seed
     options : of `train_method`
     """

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ..base import Reconstructor
+from ..checkpoints import read_tensors, write_tensors
 from ..data.sets import PairedData
 from ..problem import Problem
 from .base import Prediction, Probabilistic, check_level, prediction
@@ -40,8 +42,9 @@ class Conformal(Probabilistic):
     rule    see above
     floor   c over the mean spread of the calibration images: keeps pixels in the game whose s is 0
 
-    After `calibrate`: `quantile`, q; `images`, n. Called: the image of `method`; its spread is that of a
-    normal law with these intervals: `predict(problem).interval(level)` gives them again.
+    After `calibrate`: `quantile`, q; `images`, n; kept by `save_calibration`, without the method. Called: the
+    image of `method`; its spread is that of a normal law with these intervals: `predict(problem)
+    .interval(level)` gives them again.
     """
 
     def __init__(self, method: Reconstructor, level: float = 0.9, rule: Rule = "risk", floor: float = 0.05):
@@ -86,6 +89,34 @@ class Conformal(Probabilistic):
         self.images = len(scores)
         self.quantile = _QUANTILES[self.rule](scores, self.level)
         return self
+
+    def save_calibration(self, path: str | Path) -> Path:
+        """Write q, c and the rule to one safetensors file; returns its path."""
+        if self.quantile is None:
+            raise ValueError("Conformal.save_calibration: nothing to save: call calibrate(pairs) first")
+        path = Path(path)
+        least = torch.tensor(self.least, dtype=torch.float64)
+        write_tensors(path, {"quantile": self.quantile, "least": least}, self._made | {"images": self.images})
+        return path
+
+    def load_calibration(self, path: str | Path) -> Conformal:
+        """Take q and c from a file that an instance of this method, level, rule and floor has saved."""
+        tensors, header = read_tensors(Path(path))
+        if set(tensors) != {"quantile", "least"} or not isinstance(header.get("images"), int):
+            raise ValueError(f"{path}: expected a calibration by Conformal.save_calibration")
+        for key, mine in self._made.items():
+            if header.get(key) != mine:
+                raise ValueError(
+                    f"Conformal.load_calibration {path}: made with {key} {header.get(key)!r}, not {mine!r}"
+                )
+        self.quantile, self.least = tensors["quantile"], float(tensors["least"])
+        self.images = header["images"]
+        return self
+
+    @property
+    def _made(self) -> dict[str, Any]:
+        kind = type(self.method).__name__
+        return {"method": kind, "level": self.level, "rule": self.rule, "floor": self.floor}
 
     def radius(self, problem: Problem) -> Tensor:
         """q·(s + c), half the width of the intervals; of complex images the radius of a disc."""

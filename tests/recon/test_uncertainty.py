@@ -347,3 +347,20 @@ def test_bad_input():
             continue
         with pytest.raises(ValueError, match=text):
             make()
+
+
+@pytest.mark.parametrize("rule", ["risk", "pixel"])
+def test_a_calibration_is_kept(tmp_path, rule):
+    problem, _ = scans(2, seed=9)
+    method = Conformal(FBP(), 0.9, rule).calibrate(PairedData(PAIRS.train, PAIRS.train))
+    file = method.save_calibration(tmp_path / "interval.safetensors")
+    again = Conformal(FBP(), 0.9, rule).load_calibration(file)
+    assert again.images == 32 and torch.equal(again.radius(problem), method.radius(problem))
+    for other in (Conformal(CGLS(), 0.9, rule), Conformal(FBP(), 0.8, rule), Conformal(FBP(), floor=0.1)):
+        with pytest.raises(ValueError, match="made with"):
+            other.load_calibration(file)
+    with pytest.raises(ValueError, match="nothing to save"):
+        Conformal(FBP()).save_calibration(file)
+    file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(ValueError, match="not a whole"):
+        again.load_calibration(file)
