@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from priors.networks.critic import PatchDiscriminator
+from priors.networks.critic import ImagePatchDiscriminator
 from priors.networks.seeds import seeded
 
 from .base import Reconstructor
@@ -264,7 +264,7 @@ class JointReconstruction(Reconstructor):
             return None
         assert made.planning is not None
         with seeded(c.seed):
-            network = PatchDiscriminator(c.critic_channels, c.critic_detail).to(made.planning)
+            network = ImagePatchDiscriminator(c.critic_channels, c.critic_detail).to(made.planning)
         return Discrimination(
             network, made.planning, c.critic_rate, c.beta1, c.patch, c.batch, c.augment, c.pool,
             c.critic_noise, c.jitter, c.seed,

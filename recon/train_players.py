@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from .losses.adversarial import clip_weights
 from .problem import Problem
 from .train_config import TrainingConfig, optimiser, within
 
@@ -63,12 +64,10 @@ class Turn:
             )
         self.optimizer = optimiser(self.config, self.named.values())
 
-    @torch.no_grad()
     def bound(self) -> None:
         """Keep the weights where the player has bounded them."""
         if self.player.bound is not None:
-            for p in self.named.values():
-                p.clamp_(-self.player.bound, self.player.bound)
+            clip_weights(self.named.values(), self.player.bound)
 
     def named_terms(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The terms of its loss with its name before them."""

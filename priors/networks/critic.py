@@ -87,7 +87,7 @@ class LocalCritic(nn.Module):
         return verdicts.sum((1, 2, 3)) / math.sqrt(x.shape[-2] * x.shape[-1])
 
 
-class PatchDiscriminator(discriminators.PatchDiscriminator):
+class ImagePatchDiscriminator(discriminators.PatchDiscriminator):
     """D(x), a map of verdicts on overlapping patches of an image without channels, or of an iterate.
 
     The one of `priors.networks`, of stride 2 all through and without its normalisation, which is for images

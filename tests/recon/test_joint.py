@@ -7,7 +7,7 @@ import torch
 
 from operators import Gaussian, LowDose, ParallelBeam, XRay
 from priors import HuberTV, NonNegative
-from priors.networks.critic import PatchDiscriminator
+from priors.networks.critic import ImagePatchDiscriminator
 from priors.networks.seeds import seeded
 from recon import JointReconstruction, Problem, nmapg, run
 from recon.discriminator import Discrimination, least_squares, pieces
@@ -82,7 +82,7 @@ def test_subsets_take_turns():
 def test_discriminator_learns_to_tell_and_ranks():
     """Against iterates of a reconstruction it does not act on: its loss falls below ¼, good images above."""
     with seeded(0):
-        network = PatchDiscriminator((8, 16)).double()
+        network = ImagePatchDiscriminator((8, 16)).double()
     good = boxes(12)
     critic = Discrimination(network, good, rate=3e-3, beta1=0.5, pool=20)
     g = torch.Generator().manual_seed(1)
@@ -100,7 +100,7 @@ def test_discriminator_learns_to_tell_and_ranks():
 
 def test_its_gradient_reaches_the_image_and_not_the_discriminator():
     with seeded(0):
-        network = PatchDiscriminator((4,)).double()
+        network = ImagePatchDiscriminator((4,)).double()
     x = boxes(1).requires_grad_()
     Discrimination(network, boxes(2))
     value = least_squares(network(x), 1.0)
