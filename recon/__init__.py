@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from .baselines.postprocess_networks import ZeroFilledUNet as ZeroFilledUNet
     from .baselines.postprocess_resolution import ESPCN as ESPCN
     from .baselines.postprocess_resolution import SRCNN as SRCNN
+    from .chain import Chain as Chain
     from .dictionary import DictionaryReconstruction as DictionaryReconstruction
     from .diffusion import DDS as DDS
     from .diffusion import DPS as DPS
@@ -176,6 +177,7 @@ _EXPORTS = {
     "CGSENSE": "mri",
     "CNN10": "baselines.postprocess_networks",
     "CentreScaled": "scaling",
+    "Chain": "chain",
     "ConditionalGAN": "baselines.gans.pix2pix",
     "Conformal": "uncertainty",
     "ConvexAdversarialRegularisation": "adversarial_variants",
