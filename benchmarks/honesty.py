@@ -63,7 +63,10 @@ NAME = "ellipses-small"
 TV_WEIGHT = 7.278  # recon/comparison/parameters/ellipses-small.json
 THRESHOLD = 0.5
 COHEN_NOISE = 0.1  # of the mean of |A x|: in the data a lesion is plain to see
-LESION = Discs(-0.4, radius=0.15, reach=0.03)  # a value that other places have, within every window
+LESIONS = {
+    "bright": Discs(0.5, radius=0.15, reach=0.03),  # brighter than all truths of a training without lesions
+    "dark": Discs(-0.4, radius=0.15, reach=0.03),  # values that every training has
+}
 
 
 def shipped() -> dict[str, Reconstructor]:
@@ -236,7 +239,13 @@ def cohen(quick: bool) -> list[dict[str, Any]]:
 
     Lesions that FBP shows, always in the middle of the body: whoever loses or invents one did not look.
     """
-    data, lesions = bodies(COHEN_NOISE), LESION
+    kinds = list(LESIONS.items())[: 1 if quick else None]
+    return [{"lesion": kind} | row for kind, lesions in kinds for row in shares(lesions, quick)]
+
+
+def shares(lesions: Discs, quick: bool) -> list[dict[str, Any]]:
+    """Every method at every share of these lesions."""
+    data = bodies(COHEN_NOISE)
     cases = lesion_cases(data, lesions, range(TEST, TEST + (4 if quick else 60)))
     steps = {"steps": 2 if quick else 500, "validate_every": 10**6}
     made: dict[str, tuple[Callable[[int], Any], Callable[[float], Any]]] = {
