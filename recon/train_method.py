@@ -15,6 +15,7 @@ from .checkpoints import read_card, write_bytes
 from .train_config import as_json
 from .train_fabric import Ranks
 from .train_log import Progress, TensorBoard
+from .train_pictures import Pictures
 
 if TYPE_CHECKING:
     from .data.sets import PairedData
@@ -30,6 +31,7 @@ def train_method(
     half: bool = True,
     callback: Callable[[Progress], None] | None = None,
     log: str | Path | None = None,
+    pictures: str | Path | None = None,
     fabric: Any = None,
     called: str | Sequence[str] | None = None,
     **changes: Any,
@@ -41,6 +43,8 @@ def train_method(
     half : store the weights in float16
     callback : given the progress after every step
     log : folder for TensorBoard (the extra `train`)
+    pictures : folder that gets one, named as `out`, of what becomes of the first validation images (the extra
+        `report`)
     fabric : a launched Lightning Fabric, see `recon.train_fabric`
     called : the problem in the card's command, as a path to its file, or the words that name the data there;
         None: the data's name
@@ -59,6 +63,8 @@ def train_method(
     board = TensorBoard(log) if log is not None and ranks.first else None
     if board:
         callbacks.append(board)
+    if pictures is not None and ranks.first:
+        callbacks.append(Pictures(Path(pictures) / out.name, method, data.of_kind(method.data_kind)))
     latest = [Progress()]
 
     def told(progress: Progress) -> None:
@@ -113,7 +119,11 @@ def train_seeds(
     options : of `train_method`
     """
     data, out, seeds = _data(problem), Path(out), list(seeds)
-    settings = {k: v for k, v in options.items() if k not in ("half", "callback", "log", "fabric", "called")}
+    settings = {
+        k: v
+        for k, v in options.items()
+        if k not in ("half", "callback", "log", "pictures", "fabric", "called")
+    }
     half, first = options.get("half", True), Ranks(options.get("fabric")).first
     every = _command(name, options.get("called") or data.name, minutes, half, settings)
     if not seeds or len(set(seeds)) < len(seeds) or "seed" in settings:

@@ -75,6 +75,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Go on from the checkpoint in --out, if any, and leave out seeds that are there.",
 )
+@click.option(
+    "--pictures",
+    type=click.Path(path_type=Path),
+    help="Folder of what becomes of the first validation images, at every validation (extra `report`).",
+)
 @click.option("--tensorboard", type=click.Path(path_type=Path), help="Folder of its events (extra `train`).")
 @click.option(
     "--fabric",
@@ -96,6 +101,7 @@ def train(
     seeds: str | None,
     half: bool,
     resume: bool,
+    pictures: Path | None,
     tensorboard: Path | None,
     devices: bool,
 ) -> None:
@@ -140,6 +146,7 @@ def train(
         "callback": bar,
         "fabric": fabric,
         "log": tensorboard,
+        "pictures": pictures,
         "called": called,
         **changes,
     }

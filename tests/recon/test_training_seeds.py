@@ -209,3 +209,28 @@ def test_seeds_that_cannot_be():
             train_seeds("learned-primal-dual", data(), "nowhere", seeds)
     with pytest.raises(ValueError, match="no `seed` besides"):
         train_seeds("learned-primal-dual", data(), "nowhere", [0], seed=1)
+
+
+def test_pictures_while_it_learns(tmp_path, problem):
+    image = pytest.importorskip("PIL.Image")
+    pytest.importorskip("matplotlib")
+    arguments = ["learned-primal-dual", "--problem", problem, *settings(), "--full"]
+    done = call(*arguments, "--out", tmp_path / "w", "--pictures", tmp_path / "p")
+    assert done.exit_code == 0, done.output
+    drawn = sorted((tmp_path / "p" / "learned-primal-dual-boxes").iterdir())
+    assert [f.name for f in drawn] == ["step-000002.png", "step-000004.png"]
+    with image.open(drawn[1]) as picture:
+        assert picture.width > 400 and len(picture.convert("L").getcolors(10**6)) > 50
+    assert drawn[0].read_bytes() != drawn[1].read_bytes()
+    # looking changes nothing
+    assert call(*arguments, "--out", tmp_path / "blind").exit_code == 0
+    name = "learned-primal-dual-boxes.safetensors"
+    assert (tmp_path / "w" / name).read_bytes() == (tmp_path / "blind" / name).read_bytes()
+
+
+def test_pictures_of_volumes_and_complex_images_are_planes():
+    from recon.train_pictures import plane
+
+    volume = torch.arange(24.0).reshape(3, 2, 4)
+    assert torch.equal(plane(volume), volume[1])
+    assert torch.equal(plane(torch.tensor([[3 + 4j]])), torch.tensor([[5.0]]))
