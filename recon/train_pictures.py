@@ -20,9 +20,9 @@ COLUMNS = ("result", "truth", "error")
 
 
 class Pictures:
-    """A callback that draws results, truths and errors of a few validation images at every row of the curve.
+    """A callback that draws results, truths and errors of validation images at every row of the curve.
 
-    """A callback that draws results, truths and errors of a few validation images at every row of a curve.
+    Grey from the least to the greatest value of the truth, errors ± a quarter of that. Volumes and series show
     the middle slice, complex images their magnitude. The weights are those of the step, not averaged.
 
     folder : gets step-000250.png …
