@@ -22,8 +22,8 @@ COLUMNS = ("result", "truth", "error")
 class Pictures:
     """A callback that draws results, truths and errors of validation images at every row of the curve.
 
-    Grey from the least to the greatest value of the truth, errors ± a quarter of that. Volumes and series show
-    the middle slice, complex images their magnitude. The weights are those of the step, not averaged.
+    Grey from the least to the greatest value of the truth, errors ± a quarter of that; the middle slice of
+    volumes and series, the magnitude of complex images. Weights are those of the step, not averaged.
 
     folder : gets step-000250.png …
     method, data : what is trained, on what
