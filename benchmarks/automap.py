@@ -200,8 +200,8 @@ def figure(found: list[dict[str, Any]], path: Path) -> None:
     for row in found:
         if not row["images"]:
             ax.axhline(row["psnr_db"], linestyle=":", color="grey")
-            place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom", "fontsize": 8}
-            ax.annotate(row["method"], (0.995, row["psnr_db"]), **place)
+            place = {"xycoords": ("axes fraction", "data"), "ha": "center", "va": "bottom", "fontsize": 8}
+            ax.annotate(row["method"], (0.5, row["psnr_db"]), **place)
     ax.set(xscale="log", xlabel="training images", ylabel="PSNR [dB], 32 test images")
     ax.legend(loc="lower right", fontsize=8)
     plt.savefig(path, dpi=150)
@@ -211,8 +211,12 @@ def figure(found: list[dict[str, Any]], path: Path) -> None:
 def report(work: Path, results: Path, counts: Sequence[int]) -> str:
     """Write json, md and png; the table."""
     found = rows(work, counts)
-    head = (__doc__ or "").split("\n\n", 2)[2].split("\n\nA call")[0]
-    text = f"Made by `python benchmarks/automap.py`. {head}\n\n{table(found)}\n![automap](automap.png)\n"
+    about, rest = (__doc__ or "").split("\n\n", 2)[2].split("\n\n", 1)
+    names = rest.split("\n\nA call")[0]
+    text = (
+        f"Made by `python benchmarks/automap.py`.\n{about}\n\n```\n{names}\n```\n\n{table(found)}\n"
+        "![automap](automap.png)\n"
+    )
     write_bytes(results / "automap.json", (json.dumps(found, indent=1) + "\n").encode())
     write_bytes(results / "automap.md", text.encode())
     figure(found, results / "automap.png")
