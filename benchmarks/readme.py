@@ -6,12 +6,14 @@
     python benchmarks/readme.py --check           # exit 1 if it is out of date
 
 A marker pair `<!-- begin NAME -->` … `<!-- end NAME -->` takes benchmarks/results/NAME.md; `<!-- begin NAME
-"words" -->` only the paragraph that begins with these words, and the table after it.
+"words" -->` only the paragraph that begins with these words, and the table after it; or, where the words are
+a heading with its ##, what stands under it.
 """
 
 import argparse
 import re
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -25,8 +27,12 @@ def filled(text: str) -> str:
         name, words = match["name"], match["words"]
         found = (RESULTS / f"{name}.md").read_text().strip()
         if words:
-            start = found.index(words)
-            found = "\n\n".join(found[start:].split("\n\n")[:2]).strip()
+            paragraphs = found[found.index(words) :].split("\n\n")
+            if words.startswith("##"):
+                paragraphs = list(takewhile(lambda p: not p.startswith("#"), paragraphs[1:]))
+            else:
+                paragraphs = paragraphs[:2]
+            found = "\n\n".join(paragraphs).strip()
         return f"{match['begin']}\n{found}\n<!-- end {name} -->"
 
     pattern = r'(?P<begin><!-- begin (?P<name>[\w-]+)(?: "(?P<words>[^"]+)")? -->).*?<!-- end (?P=name) -->'
