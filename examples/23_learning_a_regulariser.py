@@ -82,7 +82,7 @@ for name, x in images.items():
     print(f"{name:24s} {float(psnr(x, truth, data_range=1.0).mean()):.2f} dB")
 
 # %%
-figure, axes = plt.subplots(1, 5, figsize=(17, 3.6), layout="constrained")
+figure, axes = plt.subplots(1, 5, figsize=(17, 4.2), layout="constrained")
 axes[0].contourf(weights, scales, errors.log10(), 20)
 axes[0].plot(*zip(*path, strict=True), ".-", color="white", label="bilevel training")
 axes[0].set(xscale="log", yscale="log", xlabel="λ", ylabel="s", title="log₁₀ error of denoising")
