@@ -5,11 +5,13 @@
     python benchmarks/translation.py --data DATA --out runs --device cuda --size paper --pixels 256
 
 Every training of a table has the same wall time (--minutes, --ablation-minutes, or --steps for one that is
-repeatable) in which its rate falls to 0 by a cosine, the last weights are kept, and nothing is chosen on the
-test images. Otherwise the settings are the papers', but for --size small: networks in bfloat16, fewer
-channels, smaller batches, and larger rates and a start without the critic where theirs are for days of
-training (benchmarks/parts/translation_methods.py). `runs` keeps every row: the same call goes on. Methods
-that are not installed are dashes; a training that fails, or an image that is not finite, is counted.
+repeatable) in which its rate falls to 0 by a cosine, and the last weights are kept. Otherwise the settings are
+the papers', but for --size small: networks in bfloat16, fewer channels, smaller batches, and larger rates and
+a start without the critic where theirs are for days of training (benchmarks/parts/translation_methods.py).
+These, the draws and the orientations of (a) were settled after scores of earlier runs on the same test images
+had been seen, alike for all methods of a kind; nothing else is chosen on them. `runs` keeps every row: the
+same call goes on. Methods that are not installed are dashes; a training that fails, or an image that is not
+finite, is counted.
 
 (a) Low-dose CT of real slices: FBP (Ram-Lak) of a fan-beam scan of so many photons that 20 cm of water have
     30 HU of noise, back to the slice. Two patients to learn from, in pairs every slice with three draws of
