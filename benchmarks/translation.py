@@ -5,7 +5,7 @@
     python benchmarks/translation.py --data DATA --out runs --device cuda --size paper --pixels 256
 
 Every training of a table has the same wall time (--minutes, --ablation-minutes, or --steps for one that is
-repeatable) in which its rate falls to 0 by a cosine, and the last weights are kept. Otherwise the settings are
+repeatable) in which its rate falls to 0 by a cosine, and the last weights are kept. Otherwise settings are
 the papers', but for --size small: networks in bfloat16, fewer channels, smaller batches, and larger rates and
 a start without the critic where theirs are for days of training (benchmarks/parts/translation_methods.py).
 These, the draws and the orientations of (a) were settled after scores of earlier runs on the same test images
