@@ -33,6 +33,8 @@ class Chain(Reconstructor):
         methods = list(methods)
         if len(methods) < 2 or not all(isinstance(m, Reconstructor) for m in methods):
             raise ValueError(f"Chain methods: expected at least 2 methods, got {methods!r}")
+        if len({id(m) for m in methods}) < len(methods):
+            raise ValueError("Chain methods: the same method twice; make one for each stage")
         self.methods = nn.ModuleList(methods)
 
     def forward(self, problem: Problem) -> Tensor:
@@ -47,13 +49,13 @@ class Chain(Reconstructor):
         keywords : of `Learned.fit`, for each of them (`minutes`, `callback`); a `checkpoint` can be of one
             only, and is refused where two have to learn: fit them apart, on `ChainedPairs`
         """
-        kinds = [m for m in self._methods() if m.data_kind and not getattr(m, "trained_for", None)]
-        if len(kinds) > 1 and keywords.get("checkpoint"):
+        learners = [m for m in self._methods() if m.data_kind and not getattr(m, "trained_for", None)]
+        if len(learners) > 1 and keywords.get("checkpoint"):
             raise ValueError(
-                f"Chain.fit checkpoint: {len(kinds)} methods have to learn; fit each on ChainedPairs"
+                f"Chain.fit checkpoint: {len(learners)} methods have to learn; fit each on ChainedPairs"
             )
         for method in self._methods():
-            if method in kinds:
+            if method in learners:
                 method.eval().fit(data.of_kind(method.data_kind), **keywords)
             data = ChainedPairs(data, method.eval())
         return self

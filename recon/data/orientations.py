@@ -32,7 +32,8 @@ class TurnedPairs(PairedData):
     ----------
     pairs : of a `ParallelBeam` or `FanBeam` without an offset onto square images, or of image to image
         (`Identity`), with one level of noise an image (`Gaussian` without a mask) or the same everywhere
-        (`LowDose` of one number of photons). Validation is theirs, upright
+        (`LowDose` of one number of photons). Validation is theirs, upright, and so is what a method sees
+        that learns from images without their partners, if they are finite
     """
 
     def __init__(self, pairs: PairedData):
@@ -126,5 +127,5 @@ def _nearest(wanted: np.ndarray, angles: np.ndarray) -> tuple[np.ndarray, np.nda
 def _alike_everywhere(noise: NoiseModel) -> bool:
     """Whether views and bins of an image may be exchanged."""
     if isinstance(noise, Gaussian):
-        return noise.mask is None and torch.as_tensor(noise.sigma).ndim <= 1
+        return noise.mask is None and (noise.sigma is None or torch.as_tensor(noise.sigma).ndim <= 1)
     return isinstance(noise, LowDose) and not any(isinstance(getattr(noise, f), Tensor) for f in noise.fields)

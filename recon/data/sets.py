@@ -177,7 +177,7 @@ class UnpairedData:
         return self.pairs.validation
 
     def batches(self, size: int, generator: torch.Generator) -> Iterator[Pair]:
-        if isinstance(self.pairs, SimulatedPairs) and self.pairs.train_size is None:
+        if getattr(self.pairs, "train_size", 0) is None:  # ever new images, however they come
             for problem, truth in self.pairs.batches(2 * size, generator):
                 yield selected(problem, torch.arange(size)), truth[size:]
         problem, images = self.train

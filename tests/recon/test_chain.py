@@ -8,10 +8,11 @@ import torch
 from operators import Gaussian, Identity, ParallelBeam, XRay
 from recon import FBP, METHODS, Chain, FBPUNet, Problem, TotalVariation
 from recon.chain import ChainedPairs
+from recon.data import TurnedPairs
 from recon.data.sets import PairedData, SimulatedPairs
 
 N = 12
-GEOMETRY = ParallelBeam((N, N), 1.0, [math.pi * k / 9 for k in range(9)], 17, 1.0)
+GEOMETRY = ParallelBeam((N, N), 1.0, [math.pi * k / 10 for k in range(10)], 17, 1.0)
 A = XRay(GEOMETRY, backend="sparse")
 SMALL = {"base": 4, "depth": 2, "batch_size": 4, "learning_rate": 5e-3}
 TV = TotalVariation(4.0, iterations=30)  # too much of it
@@ -68,6 +69,10 @@ def test_endless_pairs_go_through_batch_by_batch():
     for _ in range(2):
         (problem, truth), (raw, x) = next(draw), next(same)
         assert torch.equal(problem.y, FBP()(raw)) and torch.equal(truth, x) and not problem.y.requires_grad
+    # without partners they are ever new as well, not the first 64 again and again
+    for pairs in (ChainedPairs(endless, FBP()), TurnedPairs(endless)):
+        draw = pairs.unpaired().batches(40, torch.Generator().manual_seed(0))
+        assert len({float(t[0, 0]) for _ in range(4) for t in next(draw)[1]}) > 64
 
 
 def test_what_cannot_be_chained(tmp_path):
@@ -75,6 +80,8 @@ def test_what_cannot_be_chained(tmp_path):
     for methods in ([], [TV], [TV, "fbp"]):
         with pytest.raises(ValueError, match="at least 2"):
             Chain(methods)
+    with pytest.raises(ValueError, match="twice"):
+        Chain([TV, TV])
     two = Chain([FBPUNet(**SMALL), FBPUNet(**SMALL)])
     with pytest.raises(ValueError, match="2 methods have to learn"):
         two.fit(DATA, checkpoint=tmp_path / "c")
