@@ -1,6 +1,7 @@
 """The rows DIP and DIP + TV of the published table on DIVal's `ellipses`, image by image.
 
     python benchmarks/dival_dip.py --images 10             # the first 10 of the 100; go on at any time
+    python benchmarks/dival_dip.py --images 10 --precision bfloat16   # some three times faster, scored alike
     python benchmarks/dival_dip.py --images 100 --device cuda
     python benchmarks/dival_dip.py --methods dip-tv --first 50 --images 50    # another process, same folder
     python benchmarks/dival_dip.py --methods lpd-dip --start weights          # from a learned primal–dual
@@ -45,6 +46,7 @@ def settings_of(method: DeepImagePrior) -> dict[str, Any]:
     return {
         "iterations": s.iterations, "learning_rate": s.learning_rate, "seed": s.seed,
         "channels": list(method.channels or ()), "weight": method.weight, "start": weights_of(method.start),
+        "precision": method.precision,
     }  # fmt: skip
 
 
@@ -95,8 +97,8 @@ def rows_of(work: Path, name: str) -> list[dict[str, Any]]:
 
 
 def table(work: Path) -> list[str]:
-    lines = ["| method | n | PSNR [dB] | SSIM | published (100 images) | iterations | seconds an image |"]
-    lines.append("|---|---|---|---|---|---|---|")
+    lines = ["| method | n | PSNR [dB] | SSIM | published (100 images) | iterations | precision | seconds |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
     for name, (there, ssim_there) in PUBLISHED.items():
         rows = rows_of(work, name)
         if not rows:
@@ -106,7 +108,7 @@ def table(work: Path) -> list[str]:
         note = " (LPD of 32)" if name == "lpd-dip" else ""
         lines.append(
             f"| {name} | {n} | {mean['psnr_db']:.2f} | {mean['ssim']:.4f} "
-            f"| {there:.2f} / {ssim_there:.4f}{note} | {rows[0]['iterations']} "
+            f"| {there:.2f} / {ssim_there:.4f}{note} | {rows[0]['iterations']} | {rows[0]['precision']} "
             f"| {mean['seconds']:.0f} on {rows[0]['device']} |"
         )
     return lines
@@ -117,7 +119,7 @@ def report(work: Path, keep: bool) -> None:
     print("\n".join(lines))
     if keep and len(lines) > 2:
         RESULTS.mkdir(exist_ok=True)
-        head = "n: test images done so far. Made by `python benchmarks/dival_dip.py`."
+        head = "n: test images done so far; seconds an image. Made by `python benchmarks/dival_dip.py`."
         (RESULTS / "dival_dip.md").write_text("\n".join([head, "", *lines]) + "\n")
         every = {name: rows_of(work, name) for name in PUBLISHED}
         (RESULTS / "dival_dip.json").write_text(json.dumps(every, indent=1) + "\n")
@@ -135,6 +137,7 @@ def main() -> None:
     parser.add_argument("--start", help="path of a trained learned primal–dual method, for lpd-dip")
     parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     args = parser.parse_args()
     names = args.methods.split(",")
     if "lpd-dip" in names and not args.start:
@@ -145,7 +148,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch) if args.quick else args.work
         for name in names:
-            method = method_of(name, QUICK if args.quick else {}, start)
+            changes = (QUICK if args.quick else {}) | {"precision": args.precision}
+            method = method_of(name, changes, start)
             for index in range(args.first, args.first + args.images):
                 path = work / f"{name}-{index:04d}.json"
                 row = stored(path, method)

@@ -1,26 +1,25 @@
 """A second protocol, in the manner of LoDoPaB-CT: by how much does TV win over FBP, and learning over TV?
 
-    python benchmarks/lodopab_like.py --data /work/shared/data --work WORK --minutes 120
-    python benchmarks/lodopab_like.py --data … --work WORK --methods learned-primal-dual --minutes 240
+    python benchmarks/lodopab_like.py --data /work/shared/data --work WORK     # an hour on a quiet core
+    python benchmarks/lodopab_like.py --data … --work WORK --methods learned-primal-dual --steps 50000
     python benchmarks/lodopab_like.py --quick      # half a minute, toy sizes, nothing written
 
---minutes is for each learned method, over all sessions. Everything in WORK is kept: a killed training goes on
-from its last checkpoint, a larger --minutes continues a finished one, and the tables are made of all the
-methods that WORK has rows of. Writes results/lodopab_like.*.
+--steps is of each learned method, with a rate that falls to zero over them. Everything in WORK is kept: a
+killed training goes on from its last checkpoint, one of as many steps that has ended is not done again, and
+the tables are made of all the methods that WORK has rows of. Writes results/lodopab_like.*.
 
 LoDoPaB's transform, 4096 photons a bin, Poisson counts, 0 counts read as 0.1, parallel beam, projected from
 finer images (`recon.data.lodopab`); FBP is not clipped at 0, TV is. What is different: 181² pixels (2 × 2
 means of LoDoPaB's 362²) with 250 views of 257 bins, which leaves the noise of a pixel as published; slices of
 two patients to train on, of one to tune on and of one to score on, instead of 632, 60 and 60; training slices
 in all eight orientations and with new counts at every draw. Patients: LIDC-IDRI-0314 and
-ACRIN-FLT-Breast-001 (training), TotalSegmentator's abdomen (validation, ten slices), LIDC-IDRI-0001 (test); a
-head, of which training had none, stands apart.
+ACRIN-FLT-Breast-001 (training), TotalSegmentator's abdomen (validation, five slices), LIDC-IDRI-0001 (test);
+a head, of which training had none, stands apart.
 """
 
 import argparse
 import csv
 import json
-import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -35,6 +34,7 @@ from recon.data import LoDoPaBPairs, example_head, lodopab_attenuation, lodopab_
 from recon.data.lodopab import MU_MAX
 from recon.data.simulation import averaged
 from recon.metrics import psnr, ssim
+from recon.train_log import read_curve
 from recon.training import Progress
 
 RESULTS = Path(__file__).parent / "results"
@@ -50,12 +50,13 @@ TITLES = {
     "learned-primal-dual": "learned primal–dual",
 }
 LEARNED = {
-    "fbp-unet": {"base": 16, "depth": 5, "norm": "group", "batch_size": 4},
-    "learned-primal-dual": {"batch_size": 1, "reuse": 1},
+    "fbp-unet": {"base": 24, "depth": 4, "batch_size": 2},
+    "learned-primal-dual": {"iterations": 6, "batch_size": 1, "reuse": 1},
 }
+TRAINING = {"precision": "bfloat16", "average": 0.99, "validate_every": 250, "checkpoint_every": 100}
 QUICK = {
-    "fbp-unet": {"base": 4, "depth": 3, "batch_size": 2, "steps": 20},
-    "learned-primal-dual": {"iterations": 3, "hidden": 8, "batch_size": 2, "reuse": 1, "steps": 20},
+    "fbp-unet": {"base": 4, "depth": 3, "batch_size": 2},
+    "learned-primal-dual": {"iterations": 3, "hidden": 8, "batch_size": 2, "reuse": 1},
 }
 Make = Callable[[float], Reconstructor]
 
@@ -68,7 +69,7 @@ def stored(path: Path, size: int, seed: int) -> Tensor:
 def patients(folder: Path) -> tuple[LoDoPaBPairs, dict[str, Tensor]]:
     """Pairs of the shared slices, and the images of every set that is scored."""
     train = stored(folder / "ct_train256.npz", SIZE, 0)
-    validation = stored(folder / "ct_abdomen_totalseg.npz", SIZE, 1)[::2]
+    validation = stored(folder / "ct_abdomen_totalseg.npz", SIZE, 1)[::4]
     chest = stored(folder / "ct_chest_lidc0001.npz", SIZE, 2)
     head = stored(folder / "ct_head_ge.npz", SIZE, 3)
     data = LoDoPaBPairs(train, validation, torch.cat([chest, head]), turned=True)
@@ -136,37 +137,29 @@ def classical(name: str, data: LoDoPaBPairs, quick: bool) -> tuple[Reconstructor
     return make(value), {"how": f"λ = {value:g} mm, at most {iterations} iterations", "validation": best}
 
 
-def trained(
-    name: str, data: LoDoPaBPairs, work: Path, minutes: float, quick: bool
-) -> tuple[Reconstructor, dict]:
-    """A learned method after `minutes` of training over all sessions, and its budget."""
-    settings = QUICK[name] if quick else {**LEARNED[name], "validate_every": 200, "checkpoint_every": 100}
-    method = METHODS[name](**settings)
-    last = Progress()
+def trained(name: str, data: LoDoPaBPairs, work: Path, steps: int, quick: bool) -> tuple[Reconstructor, dict]:
+    """A learned method, from WORK or trained now, and its budget."""
+    kind, path = METHODS[name], work / f"{name}-{steps}"
+    if path.with_suffix(".safetensors").exists():
+        method = kind.load(path)
+    else:
+        settings = QUICK[name] if quick else LEARNED[name] | TRAINING
+        method = kind(**settings, steps=steps)
 
-    def watch(progress: Progress) -> None:
-        nonlocal last
-        last = progress
-        if progress.step % 200 == 0:
-            shown = f"{progress.scores[-1][1]:.2f} dB" if progress.scores else "–"
-            print(f"    step {progress.step}, {progress.seconds / 60:.0f} min, {shown}", flush=True)
+        def watch(progress: Progress) -> None:
+            if progress.scores and progress.step % method.config.validate_every == 0:
+                spent, score = progress.seconds / 60, progress.scores[-1][1]
+                print(f"    step {progress.step}, {spent:.0f} min, {score:.2f} dB", flush=True)
 
-    method.fit(
-        data,
-        minutes=None if quick else minutes,
-        checkpoint=work / f"{name}.checkpoint.safetensors",
-        callback=watch,
-    )
-    method.save(work / name)
+        method.fit(data, checkpoint=work / f"{path.name}.checkpoint.safetensors", callback=watch)
+        method.save(path)
     record = method.record
     numbers = sum(p.numel() for p in method.parameters())
-    minutes_spent = record["seconds"] / 60
     how = (
         f"{numbers / 1000:.0f} k weights, {record['steps']} steps of {method.config.batch_size} "
-        f"in {minutes_spent:.0f} min on {record['threads']} thread(s)"
+        f"in {record['seconds'] / 60:.0f} min on {record['threads']} thread(s)"
     )
-    curve = list(last.scores)
-    return method, {"how": how, "validation": record["validation"], "curve": curve}
+    return method, {"how": how, "validation": record["validation"]}
 
 
 def row(name: str, data: LoDoPaBPairs, sets: dict[str, Tensor], work: Path, args: argparse.Namespace) -> dict:
@@ -174,7 +167,7 @@ def row(name: str, data: LoDoPaBPairs, sets: dict[str, Tensor], work: Path, args
     print(f"{TITLES[name]}:", flush=True)
     path = work / f"{name}.row.json"
     if name in LEARNED:
-        method, about = trained(name, data, work, args.minutes, args.quick)
+        method, about = trained(name, data, work, 20 if args.quick else args.steps, args.quick)
     elif path.exists() and not args.again:
         return json.loads(path.read_text())
     else:
@@ -188,9 +181,9 @@ def row(name: str, data: LoDoPaBPairs, sets: dict[str, Tensor], work: Path, args
         part = slice(first, first + len(images))
         about.setdefault("sets", {})[title] = scores(x[part], truth[part])
         first += len(images)
-    old = json.loads(path.read_text()).get("curve", []) if path.exists() else []
-    if "curve" in about:
-        about["curve"] = sorted({int(k): v for k, v in [*old, *about["curve"]]}.items())
+    if name in LEARNED and not args.quick:
+        curve = read_curve(work / f"{name}-{args.steps}.curve.csv")
+        about["curve"] = [(r["step"], r["score"]) for r in curve if "score" in r]
     write(path, json.dumps({"method": name, **about}, indent=1))
     return json.loads(path.read_text())
 
@@ -256,7 +249,7 @@ def save(lines: list[str], rows: dict[str, dict]) -> None:
         writer = csv.writer(file)
         writer.writerow(["method", "step", "validation_psnr_db"])
         for name, entry in rows.items():
-            writer.writerows([name, step, f"{value:.3f}"] for step, value in entry.get("curve", []))
+            writer.writerows([name, int(step), f"{value:.3f}"] for step, value in entry.get("curve", []))
 
 
 def main() -> None:
@@ -265,7 +258,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, help="folder of the shared slices")
     parser.add_argument("--work", type=Path, help="where checkpoints, weights and rows are kept")
-    parser.add_argument("--minutes", type=float, default=60.0, help="training of each learned method, in all")
+    parser.add_argument("--steps", type=int, default=3000, help="of the training of each learned method")
     parser.add_argument("--methods", default=",".join(TITLES), help="some of: " + ",".join(TITLES))
     parser.add_argument("--again", action="store_true", help="tune and score FBP and TV again")
     parser.add_argument("--quick", action="store_true")
@@ -275,8 +268,8 @@ def main() -> None:
         parser.error(f"--methods: no {', '.join(sorted(unknown))}; there are {', '.join(TITLES)}")
     if not args.quick and not (args.data and args.work):
         parser.error("give --data and --work, or --quick")
-    if not math.isfinite(args.minutes) or args.minutes <= 0:
-        parser.error(f"--minutes: expected a positive number, got {args.minutes}")
+    if args.steps < 1:
+        parser.error(f"--steps: expected a positive number, got {args.steps}")
     with tempfile.TemporaryDirectory() as passing:
         work = Path(passing) if args.quick else args.work
         work.mkdir(parents=True, exist_ok=True)

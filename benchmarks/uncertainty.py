@@ -1,20 +1,24 @@
 """How much of the truth the intervals of each method hold, before and after conformal calibration.
 
-    python benchmarks/uncertainty.py            # trains first, resumable; writes results/uncertainty.*
-    python benchmarks/uncertainty.py --quick    # a few steps of everything, seconds, nothing written
+    python benchmarks/uncertainty.py                    # trains first; writes results/uncertainty.*
+    python benchmarks/uncertainty.py --kinds networks   # only these rows are made anew: networks, samplers
+    python benchmarks/uncertainty.py --quick            # a few steps of everything, seconds, nothing written
 
 Images of `ellipses-small` (64², 30 views, 5 % noise), truths the fine image averaged. Half of the test images
 calibrate ("risk": one number, marginal over pixels and images), the other half are measured. All networks are
 small FBP + U-Nets, alike but for what makes them know their spread. A method's raw interval is mean ± 1.645
-spreads; λ of TV is the median of what the discrepancy chooses for the calibration images. Trained networks
-and checkpoints lie in --work.
+spreads; λ of TV is the median of what the discrepancy chooses for the calibration images. Trained networks,
+checkpoints and rows lie in --work; a row that is there is not made again.
 """
 
 import argparse
 import csv
+import json
+import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -36,6 +40,7 @@ from recon import (
     psnr,
 )
 from recon.baselines.postprocess import FBPUNet
+from recon.checkpoints import write_bytes
 from recon.data.sets import selected
 from recon.data.small import dival_images, ellipses_small
 from recon.denoising import load_prior, save_prior
@@ -83,7 +88,9 @@ def diffusion_prior(steps: int, path: Path, quick: bool) -> DiffusionPrior:
     if path.with_suffix(".safetensors").exists():
         return load_prior(prior, path)
     start = time.perf_counter()
-    config = DiffusionConfig(steps=steps, batch_size=8, validate_every=500, checkpoint_every=100)
+    config = DiffusionConfig(
+        steps=steps, batch_size=8, validate_every=500, checkpoint_every=100, precision="bfloat16"
+    )
     checkpoint = path.with_name(f"{path.name}.checkpoint.safetensors")
     train_diffusion(prior, dival_images(64), config, checkpoint=checkpoint)
     save_prior(prior, path, data="dival ellipses, 64²", steps=steps, seed=config.seed)
@@ -98,35 +105,45 @@ def total_variation(calibration: list, quick: bool) -> TotalVariation:
     return TotalVariation(float(torch.cat(weights).median()))
 
 
-def methods(work: Path, calibration: list, quick: bool) -> Iterator[tuple[str, Reconstructor]]:
-    """Every method by name, made when it is its turn."""
+Make = Callable[[], Reconstructor]
+
+
+def methods(work: Path, calibration: list, quick: bool, kinds: str) -> Iterator[tuple[str, Make]]:
+    """Every method of these kinds by name, and how to make it, trained."""
     data = ellipses_small()
     steps, samples = (2, 2) if quick else (2000, 16)
     size = {"base": 4, "depth": 2, "batch_size": 2} if quick else {"base": 12, "depth": 4, "batch_size": 4}
     size |= {"steps": steps, "validate_every": 10**6, "checkpoint_every": 100, "average": 0.99}
+    size |= {"precision": "bfloat16"}
 
     def unet(seed: int, dropout: float = 0.0) -> Learned:
         name = f"unet-{seed}" if dropout == 0 else f"dropout-{seed}"
         return trained(FBPUNet(**size, seed=seed, dropout=dropout), data, work / name)
 
-    members = [unet(seed) for seed in range(MEMBERS)]
-    yield "FBP", FBP()
-    yield "U-Net, one", members[0]
-    yield f"deep ensemble of {MEMBERS}", DeepEnsemble(members)
-    yield f"MC dropout, {samples}", MCDropout(unet(0, 0.1), samples)
-    heads = [
-        trained(HeteroscedasticUNet(**size, seed=s), data, work / f"heteroscedastic-{s}") for s in range(2)
-    ]
-    yield "heteroscedastic", heads[0]
-    yield "ensemble of 2 heteroscedastic", DeepEnsemble(heads)
-    yield f"bootstrap of TV, {samples}", ParametricBootstrap(total_variation(calibration, quick), samples)
-    prior = diffusion_prior(2 if quick else 6000, work / "diffusion", quick)
-    few = {"samples": samples, "scale": 1.0}
-    yield "DPS", DPS(prior, 2 if quick else 200, **few)
-    yield "DDS", DDS(prior, 2 if quick else 50, **few)
-    yield "DiffPIR, λ 1", DiffPIR(prior, 2 if quick else 100, 1.0, **few)
-    yield "DiffPIR, λ 7", DiffPIR(prior, 2 if quick else 100, **few)
-    yield "moment matching", MomentMatching(prior, 2 if quick else 100, **few)
+    def heteroscedastic(seed: int) -> Learned:
+        return trained(HeteroscedasticUNet(**size, seed=seed), data, work / f"heteroscedastic-{seed}")
+
+    if "networks" in kinds:
+        yield "FBP", FBP
+        yield "U-Net, one", lambda: unet(0)
+        yield f"deep ensemble of {MEMBERS}", lambda: DeepEnsemble([unet(seed) for seed in range(MEMBERS)])
+        yield f"MC dropout, {samples}", lambda: MCDropout(unet(0, 0.1), samples)
+        yield "heteroscedastic", lambda: heteroscedastic(0)
+        pair = "ensemble of 2 heteroscedastic"
+        yield pair, lambda: DeepEnsemble([heteroscedastic(seed) for seed in range(2)])
+        bootstrap = f"bootstrap of TV, {samples}"
+        yield bootstrap, lambda: ParametricBootstrap(total_variation(calibration, quick), samples)
+    if "samplers" in kinds:
+        few: dict[str, Any] = {"samples": 2 if quick else 8, "scale": 1.0}
+
+        def prior() -> DiffusionPrior:
+            return diffusion_prior(2 if quick else 3000, work / "diffusion", quick)
+
+        yield "DPS", lambda: DPS(prior(), 2 if quick else 200, **few)
+        yield "DDS", lambda: DDS(prior(), 2 if quick else 50, **few)
+        yield "DiffPIR, λ 1", lambda: DiffPIR(prior(), 2 if quick else 100, 1.0, **few)
+        yield "DiffPIR, λ 7", lambda: DiffPIR(prior(), 2 if quick else 100, **few)
+        yield "moment matching", lambda: MomentMatching(prior(), 2 if quick else 50, **few)
 
 
 def split(images: int) -> tuple[list[tuple[Problem, torch.Tensor]], list[tuple[Problem, torch.Tensor]]]:
@@ -196,25 +213,29 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--work", type=Path, default=Path("uncertainty-work"))
     parser.add_argument("--images", type=int, default=80, help="half calibrate, half are measured")
+    parser.add_argument("--kinds", default="networks,samplers", help="some of: networks, samplers")
     options = parser.parse_args()
-
-    if options.quick:
-        import tempfile
-
-        with tempfile.TemporaryDirectory() as folder:
-            calibration, test = split(24)
-            rows = [measure(*m, calibration, test) for m in methods(Path(folder), calibration, quick=True)]
-        print(table(rows, 12, 12))
-        return
-    options.work.mkdir(parents=True, exist_ok=True)
-    calibration, test = split(options.images)
-    rows = [measure(*m, calibration, test) for m in methods(options.work, calibration, quick=False)]
-    text = table(rows, options.images // 2, options.images - options.images // 2)
+    if unknown := set(options.kinds.split(",")) - {"networks", "samplers"}:
+        parser.error(f"--kinds: expected networks, samplers or both, got {', '.join(sorted(unknown))}")
+    with tempfile.TemporaryDirectory() as passing:
+        work, images = (Path(passing), 24) if options.quick else (options.work, options.images)
+        work.mkdir(parents=True, exist_ok=True)
+        calibration, test = split(images)
+        file = work / f"rows-{images}.json"
+        rows = json.loads(file.read_text()) if file.exists() else {}
+        for name, make in methods(work, calibration, options.quick, options.kinds):
+            if name not in rows:
+                rows[name] = measure(name, make(), calibration, test)
+                write_bytes(file, json.dumps(rows, indent=1).encode())
+    found = list(rows.values())
+    text = table(found, images // 2, images - images // 2)
     print(text)
-    with (RESULTS / "uncertainty.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
+    if options.quick:
+        return
+    with (RESULTS / "uncertainty.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, found[0])
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(found)
     (RESULTS / "uncertainty.md").write_text(text)
 
 

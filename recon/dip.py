@@ -20,7 +20,7 @@ from priors.networks.seeds import seeded
 from priors.networks.unet import Norm, UNet
 
 from .base import Reconstructor
-from .dip_fit import Generated, Objective, Settings, approach, descend, objective_of
+from .dip_fit import Generated, Objective, Precision, Settings, approach, descend, objective_of
 from .dip_presets import PRESETS
 from .dip_stopping import Stopping, rule
 from .fidelity import LIKELIHOODS, Likelihood
@@ -31,6 +31,7 @@ from .training import within
 Make = Callable[[int, int, tuple[int, int]], nn.Module]
 """(channels in, channels out, (ny, nx)) -> network of planes."""
 
+LAST = torch.channels_last
 WIDTHS = {"unet": (32, 64, 64), "hourglass": (128,) * 5, "conv-decoder": (256,) * 7}
 
 
@@ -51,7 +52,8 @@ class DeepImagePrior(Reconstructor):
 
     Time and memory: a forward and a backward pass of the network and of A an iteration, one image after the
     other; memory that of one network's pass. On one core the default takes about 0.04 s an iteration at 64²,
-    the papers' five scales of 128 channels about 0.6 s at 128², the arithmetic of their convolutions.
+    the papers' five scales of 128 channels about 0.45 s at 128², the arithmetic of their convolutions, and a
+    third of it in bfloat16.
 
     weight : γ of TV [1 / (unit of x · mm)], as in `TotalVariation`; 0 for the bare prior; None: such that
         γ·TV of the rough image is `balance` times half the number of data
@@ -78,6 +80,8 @@ class DeepImagePrior(Reconstructor):
     nonnegative : x = max(f, 0); complex images are free
     z_channels : of noise; None: as many as the image has
     padding : of the hourglass
+    precision : "bfloat16" computes the network in it, several times faster where the processor can; weights,
+        A and the objective stay what they are
     seed : of weights, noise and jitter
     callback : given (image, iteration, objective / number of data)
     """
@@ -115,6 +119,7 @@ class DeepImagePrior(Reconstructor):
         nonnegative: bool = True,
         z_channels: int | None = None,
         padding: Literal["zeros", "reflect"] = "zeros",
+        precision: Precision = "float32",
         seed: int = 0,
         callback: Callable[[int, int, float], None] | None = None,
     ):
@@ -139,6 +144,7 @@ class DeepImagePrior(Reconstructor):
             ("tv", tv, ("huber", "isotropic", "anisotropic")),
             ("combine", combine, ("lowest", "mean")),
             ("schedule", schedule, ("cosine", "constant")),
+            ("precision", precision, ("float32", "bfloat16")),
         ):
             if not callable(value) and value not in allowed:
                 raise ValueError(f"DeepImagePrior {name}: expected one of {list(allowed)}, got {value!r}")
@@ -152,7 +158,7 @@ class DeepImagePrior(Reconstructor):
         self.start, self.start_iterations = start, start_iterations
         self.start_learning_rate, self.start_tolerance = start_learning_rate, start_tolerance
         self.restarts, self.combine, self.callback = restarts, combine, callback
-        self.bounds, self.nonnegative = bounds, nonnegative
+        self.bounds, self.nonnegative, self.precision = bounds, nonnegative, precision
         self.settings = Settings(
             iterations, learning_rate, schedule, clip, amsgrad, jitter, smooth, backtrack, seed
         )
@@ -226,7 +232,10 @@ class DeepImagePrior(Reconstructor):
                 size = (len(planes), network.channels, *network.start)
             noise = 0.1 * (torch.rand(size) if self.z == "uniform" else torch.randn(size))
         z = planes if self.z == "data" else noise.to(planes)
-        return Generated(network.to(planes), z, shape, is_complex, scale, self.bounds, self.nonnegative)
+        if not callable(self.network):  # several times faster on processors in bfloat16, a tenth in float32
+            network, z = network.to(memory_format=LAST), z.to(memory_format=LAST)
+        args = scale, self.bounds, self.nonnegative, self.precision
+        return Generated(network.to(planes), z, shape, is_complex, *args)
 
     def _network(self, inside: int, outside: int, shape: tuple[int, int]) -> nn.Module:
         if callable(self.network):

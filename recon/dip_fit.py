@@ -18,6 +18,7 @@ from .dip_stopping import Watch, informative, numbers
 from .problem import Problem
 from .variational.base import spacing
 
+Precision = Literal["float32", "bfloat16"]
 JUMP = math.sqrt(10)
 """An objective this many times that at the last safe weights is a jump: 5 dB, as Ulyanov's code has it."""
 SAFE_EVERY = 50
@@ -63,6 +64,7 @@ class Generated(nn.Module):
     scale : unit of the image
     bounds : (low, high) of x, or None
     nonnegative : x = max(x, 0), for real images
+    precision : "bfloat16" computes the network in it; its weights and the image stay what they are
     """
 
     def __init__(
@@ -74,14 +76,17 @@ class Generated(nn.Module):
         scale: Tensor | float = 1.0,
         bounds: tuple[float, float] | None = None,
         nonnegative: bool = False,
+        precision: Precision = "float32",
     ):
         super().__init__()
+        self.precision = precision
         self.network, self.z, self.shape, self.is_complex = network, z, shape, is_complex
         self.scale, self.bounds = scale, bounds
         self.nonnegative = nonnegative and not is_complex and bounds is None
 
     def forward(self, noise: Tensor | float = 0.0) -> Tensor:
-        out = self.network(self.z + noise)
+        with torch.autocast(self.z.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            out = self.network(self.z + noise).to(self.z)
         if out.shape[1] != 1 + self.is_complex or math.prod(out.shape) != out.shape[1] * math.prod(
             self.shape
         ):

@@ -57,7 +57,11 @@ class EachAlone(nn.GroupNorm):
     """Every channel of every image to mean 0 and variance 1, then scaled and shifted; 1 × 1 images too."""
 
     def forward(self, x: Tensor) -> Tensor:
-        # without the check of nn.functional, which refuses one image of 1 × 1
+        # neither of them through nn.functional, which refuses one image of 1 × 1
+        if len(x) == 1:
+            # the same for one image, and several times faster with the channels last
+            args = self.weight, self.bias, None, None, True, 0.0, self.eps, True
+            return torch.batch_norm(x, *args)
         return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 

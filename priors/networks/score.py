@@ -60,6 +60,7 @@ class ScoreUNet(nn.Module):
         self.last = nn.Sequential(_norm(widths[0]), nn.SiLU(), nn.Conv2d(widths[0], channels, 3, padding=1))
         for p in self.last[-1].parameters():
             nn.init.zeros_(p)
+        self.to(memory_format=torch.channels_last)  # up to twice as fast on processors
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         ny, nx = x.shape[-2:]

@@ -75,6 +75,8 @@ class UNet(nn.Module):
         if residual:
             nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+        if norm == "none":
+            self.to(memory_format=torch.channels_last)  # a quarter faster; slower with groups
 
     def forward(self, x: Tensor) -> Tensor:
         ny, nx = x.shape[-2:]

@@ -320,6 +320,7 @@ def test_a_nan_is_named(scan):
         {"likelihood": "exact"},
         {"tv": "weak"},
         {"schedule": "linear"},
+        {"precision": "float16"},
     ],
 )
 def test_wrong_settings_are_refused(arguments):
@@ -333,3 +334,17 @@ def test_one_dimensional_images_and_uneven_decoders_are_refused(scan):
         DeepImagePrior()(Problem(Identity((7,)), y, Gaussian(sigma=1.0, data_ndim=1)))
     with pytest.raises(ValueError, match="one width"):
         prior(network="conv-decoder", channels=(4, 8))(single(scan))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"network": "hourglass", "channels": (16, 16), "skips": (4,)}],
+    ids=["unet", "hourglass"],
+)
+def test_bfloat16_networks_find_as_good_an_image_of_float32(scan, settings):
+    problem, truth = scan
+    found = {p: prior(precision=p, **settings)(problem) for p in ("float32", "bfloat16")}
+    errors = {p: float((x - truth).norm() / truth.norm()) for p, x in found.items()}
+    assert all(x.dtype == torch.float32 for x in found.values())
+    assert not torch.equal(*found.values())
+    assert errors["bfloat16"] < 1.15 * errors["float32"] + 0.01
