@@ -237,7 +237,7 @@ def save(lines: list[str], rows: dict[str, dict]) -> None:
     RESULTS.mkdir(exist_ok=True)
     assert __doc__ is not None
     protocol = __doc__.split("\n\n")[-1]
-    write(RESULTS / "lodopab_like.md", "\n".join([protocol, *lines]).rstrip() + "\n")
+    write(RESULTS / "lodopab_like.md", "\n".join([protocol, "## Scores\n", *lines]).rstrip() + "\n")
     with (RESULTS / "lodopab_like.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["method", "set", "slice", *METRICS])
@@ -258,7 +258,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, help="folder of the shared slices")
     parser.add_argument("--work", type=Path, help="where checkpoints, weights and rows are kept")
-    parser.add_argument("--steps", type=int, default=3000, help="of the training of each learned method")
+    parser.add_argument("--steps", type=int, default=2000, help="of the training of each learned method")
     parser.add_argument("--methods", default=",".join(TITLES), help="some of: " + ",".join(TITLES))
     parser.add_argument("--again", action="store_true", help="tune and score FBP and TV again")
     parser.add_argument("--quick", action="store_true")

@@ -68,7 +68,7 @@ FULL = Plan(
     size=64,
     views=24,
     bins=96,
-    exact_iterations=20_000,
+    exact_iterations=30_000,
     images=16,
     iterations=1500,
     tuned_on=6,
@@ -227,7 +227,7 @@ def tuned_tv(data: Phantoms, level: float, plan: Plan) -> dict:
 
 def trained(name: str, jitter: float, data: Phantoms, plan: Plan, work: Path, steps: int) -> tuple:
     """The network, what it cost, and (step, mean relative error on validation)."""
-    path = work / f"itnet-{jitter:g}-{steps}"
+    path = work / f"itnet{'-jittered' if jitter else ''}-{steps}"
     if path.with_suffix(".safetensors").exists():
         method = Network.load(path)
     else:
@@ -342,7 +342,7 @@ def draw(found: dict, path: Path) -> None:
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     for name, curve in found["curves"].items():
-        left.loglog(*zip(*curve, strict=True), label=name)
+        left.semilogy(*zip(*curve, strict=True), label=name)
     left.axhline(GOAL, color="grey", lw=0.8)
     left.set(xlabel="training step", ylabel="relative error, validation", title="training")
     left.legend(fontsize="small")
@@ -378,7 +378,7 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     assert __doc__ is not None
     about = "\n\n".join(__doc__.split("\n\n")[3:])
-    (RESULTS / "near_exact.md").write_text(about + "\n" + "\n".join(lines) + "\n")
+    (RESULTS / "near_exact.md").write_text(about + "\n## Errors\n\n" + "\n".join(lines) + "\n")
     (RESULTS / "near_exact.json").write_text(json.dumps(found) + "\n")
     with (RESULTS / "near_exact_curves.csv").open("w", newline="") as file:
         writer = csv.writer(file)

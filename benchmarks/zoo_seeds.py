@@ -18,7 +18,7 @@ from recon.checkpoints import ZOO, read_card, write_bytes
 from recon.train_method import train_seeds
 
 RESULTS = Path(__file__).parent / "results"
-PROBLEM, METHODS, SEEDS = "ellipses-small", ("fbp-unet", "automap"), (0, 1, 2)
+PROBLEM, METHODS, SEEDS = "ellipses-small", ("fbp-unet", "adversarial-regularisation"), (0, 1, 2)
 SCORE = "psnr_db_range_truth"
 
 

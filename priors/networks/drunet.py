@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -56,6 +57,7 @@ class DRUNet(nn.Module):
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.orthogonal_(layer.weight, gain=0.5)
+        self.to(memory_format=torch.channels_last)  # a quarter faster on processors
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
         ny, nx = x.shape[-2:]
