@@ -7,9 +7,10 @@ noise of 0.1, after which λ and s are fitted on five training pairs; TV's λ is
 "bilevel": on pairs, through the minimiser. Scores are means over 32 test images, range max − min of each.
 
     python benchmarks/learned_regularisers.py --minutes 20 --out runs   # resumes what `runs` has begun
+    python benchmarks/learned_regularisers.py --minutes 20 --out runs --priors tdv   # only these rows
     python benchmarks/learned_regularisers.py --quick                   # seconds, smaller; nothing written
 
-Writes benchmarks/results/learned_regularisers.md and .csv when all rows are there.
+Writes benchmarks/results/learned_regularisers.md and .csv of the rows that are in `runs`.
 """
 
 import argparse
@@ -131,7 +132,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--minutes", type=float, default=20.0, help="of each of the eight trainings")
     parser.add_argument("--out", type=Path, help="folder of checkpoints, weights and rows")
+    parser.add_argument("--priors", default=",".join(PRIORS), help="some of: " + ", ".join(PRIORS))
     args = parser.parse_args()
+    if unknown := set(args.priors.split(",")) - set(PRIORS):
+        parser.error(f"--priors: expected some of {', '.join(PRIORS)}, got {', '.join(sorted(unknown))}")
     if args.quick:
         geometry, images = ellipses_small_geometry(24, 12), dival_images(48)
         pairs = SimulatedPairs(geometry, Gaussian(relative=0.05), images, 2, 2, FIT_IMAGES, name="tiny")
@@ -149,6 +153,8 @@ def main() -> None:
         rows = []
         for name, training in [("tv", ""), *((p, t) for p in PRIORS for t in TRAININGS)]:
             file = out / f"row-{name}-{training or 'tuned'}.json"
+            if not file.exists() and name in PRIORS and name not in args.priors.split(","):
+                continue
             if file.exists():
                 row = json.loads(file.read_text())
             elif name == "tv":
@@ -187,6 +193,8 @@ def table(rows: list[dict[str, Any]], pairs: SimulatedPairs, minutes: float | No
             f"{r['iterations']} | {r['not_converged']} | {r['seconds']} | {r['training_steps']} | "
             f"{100 * r['training_not_converged']:.0f} % |"
         )
+    if missing := [name for name in PRIORS if name not in {r["prior"] for r in rows}]:
+        lines += ["", f"Not trained here yet: {', '.join(missing)}."]
     return lines
 
 

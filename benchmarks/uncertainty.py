@@ -212,7 +212,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--work", type=Path, default=Path("uncertainty-work"))
-    parser.add_argument("--images", type=int, default=80, help="half calibrate, half are measured")
+    parser.add_argument("--images", type=int, default=120, help="half calibrate, half are measured")
     parser.add_argument("--kinds", default="networks,samplers", help="some of: networks, samplers")
     options = parser.parse_args()
     if unknown := set(options.kinds.split(",")) - {"networks", "samplers"}:
