@@ -81,8 +81,11 @@ def load(cls: type[Reconstructor], path: str | Path) -> Reconstructor:
     method = learned(_config(learned, card["config"]))
     with torch.device("meta"):
         method.build(_trained_for(card["trained_for"]))
-    _check_shapes(file, method.state_dict(), tensors)
-    method.load_state_dict({k: v.float() for k, v in tensors.items()}, assign=True)
+    built = method.state_dict()
+    _check_shapes(file, built, tensors)
+    # laid out in memory as the network wants it, which the file does not tell
+    there = {k: torch.empty_like(built[k], dtype=torch.float32, device="cpu") for k in tensors}
+    method.load_state_dict({k: there[k].copy_(v) for k, v in tensors.items()}, assign=True)
     method.record = _entry(card, "training")
     method.requires_grad_(False).eval()
     return method
