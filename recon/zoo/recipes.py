@@ -16,21 +16,25 @@ _SOON: dict[str, Any] = {
     "checkpoint_every": 100,
 }
 
+_LOCAL: dict[str, Any] = {
+    "channels": (16, 16, 16),
+    "detail": 0.1,
+    "filter": "ram-lak",
+    "start_steps": 2,
+    "optimizer": "adam",
+    "learning_rate": 3e-3,
+    "beta1": 0.5,
+    "beta2": 0.9,
+    "schedule": "cosine",
+}
+
 RECIPES: dict[str, dict[str, dict[str, Any]]] = {
     "ellipses-dival": {
         "learned-primal-dual": {"hidden": 32, "batch_size": 1, "reuse": 1, "steps": 12_000, **_SOON},
         "learned-gradient": {"batch_size": 1, "steps": 15_000, **_SOON},
         "fbp-unet": {"base": 32, "depth": 4, "batch_size": 4, "steps": 3000, **_SOON},
         "local-adversarial-regularisation": {
-            "channels": (16, 16, 16),
-            "detail": 0.1,
-            "filter": "ram-lak",
-            "start_steps": 2,
-            "optimizer": "adam",
-            "learning_rate": 3e-3,
-            "beta1": 0.5,
-            "beta2": 0.9,
-            "schedule": "cosine",
+            **_LOCAL,
             "batch_size": 8,
             "steps": 1500,
             "iterations": 100,
@@ -69,15 +73,7 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
         },
         "learned-gradient": {"batch_size": 1, "reuse": 4, "steps": 1000, **_SOON, "average": 0.99},
         "local-adversarial-regularisation": {
-            "channels": (16, 16, 16),
-            "detail": 0.1,
-            "filter": "ram-lak",
-            "start_steps": 2,
-            "optimizer": "adam",
-            "learning_rate": 3e-3,
-            "beta1": 0.5,
-            "beta2": 0.9,
-            "schedule": "cosine",
+            **_LOCAL,
             "batch_size": 2,
             "reuse": 4,
             "steps": 500,
