@@ -1,7 +1,7 @@
 """The rows DIP and DIP + TV of the published table on DIVal's `ellipses`, image by image.
 
     python benchmarks/dival_dip.py --images 10             # the first 10 of the 100; go on at any time
-    python benchmarks/dival_dip.py --images 10 --precision bfloat16   # some three times faster, scored alike
+    python benchmarks/dival_dip.py --images 10 --precision bfloat16   # faster; not compared with float32 here
     python benchmarks/dival_dip.py --images 100 --device cuda
     python benchmarks/dival_dip.py --methods dip-tv --first 50 --images 50    # another process, same folder
     python benchmarks/dival_dip.py --methods lpd-dip --start weights          # from a learned primal–dual

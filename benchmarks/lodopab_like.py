@@ -1,6 +1,6 @@
 """A second protocol, in the manner of LoDoPaB-CT: by how much does TV win over FBP, and learning over TV?
 
-    python benchmarks/lodopab_like.py --data /work/shared/data --work WORK     # an hour on a quiet core
+    python benchmarks/lodopab_like.py --data /work/shared/data --work WORK     # half an hour on a core
     python benchmarks/lodopab_like.py --data … --work WORK --methods learned-primal-dual --steps 50000
     python benchmarks/lodopab_like.py --quick      # half a minute, toy sizes, nothing written
 
@@ -11,10 +11,10 @@ the tables are made of all the methods that WORK has rows of. Writes results/lod
 LoDoPaB's transform, 4096 photons a bin, Poisson counts, 0 counts read as 0.1, parallel beam, projected from
 finer images (`recon.data.lodopab`); FBP is not clipped at 0, TV is. What is different: 181² pixels (2 × 2
 means of LoDoPaB's 362²) with 250 views of 257 bins, which leaves the noise of a pixel as published; slices of
-two patients to train on, of one to tune on and of one to score on, instead of 632, 60 and 60; training slices
-in all eight orientations and with new counts at every draw. Patients: LIDC-IDRI-0314 and
-ACRIN-FLT-Breast-001 (training), TotalSegmentator's abdomen (validation, five slices), LIDC-IDRI-0001 (test);
-a head, of which training had none, stands apart.
+two patients to train on, of one to tune on and of one to score on, instead of 632, 60 and 60; learned
+primal–dual of six iterations, not ten; training slices in all eight orientations and with new counts at every
+draw. Patients: LIDC-IDRI-0314 and ACRIN-FLT-Breast-001 (training), TotalSegmentator's abdomen (validation,
+five slices), LIDC-IDRI-0001 (test); a head, of which training had none, stands apart.
 """
 
 import argparse

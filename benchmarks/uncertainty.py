@@ -1,7 +1,7 @@
 """How much of the truth the intervals of each method hold, before and after conformal calibration.
 
     python benchmarks/uncertainty.py                    # trains first; writes results/uncertainty.*
-    python benchmarks/uncertainty.py --kinds networks   # only these rows are made anew: networks, samplers
+    python benchmarks/uncertainty.py --kinds networks   # only these rows: networks, samplers
     python benchmarks/uncertainty.py --quick            # a few steps of everything, seconds, nothing written
 
 Images of `ellipses-small` (64², 30 views, 5 % noise), truths the fine image averaged. Half of the test images
@@ -108,7 +108,7 @@ def total_variation(calibration: list, quick: bool) -> TotalVariation:
 Make = Callable[[], Reconstructor]
 
 
-def methods(work: Path, calibration: list, quick: bool, kinds: str) -> Iterator[tuple[str, Make]]:
+def methods(work: Path, calibration: list, quick: bool, kinds: list[str]) -> Iterator[tuple[str, Make]]:
     """Every method of these kinds by name, and how to make it, trained."""
     data = ellipses_small()
     steps, samples = (2, 2) if quick else (2000, 16)
@@ -223,7 +223,7 @@ def main() -> None:
         calibration, test = split(images)
         file = work / f"rows-{images}.json"
         rows = json.loads(file.read_text()) if file.exists() else {}
-        for name, make in methods(work, calibration, options.quick, options.kinds):
+        for name, make in methods(work, calibration, options.quick, options.kinds.split(",")):
             if name not in rows:
                 rows[name] = measure(name, make(), calibration, test)
                 write_bytes(file, json.dumps(rows, indent=1).encode())

@@ -4,8 +4,8 @@
     python benchmarks/zoo_seeds.py --quick        # seconds: a few steps, nothing written
 
 Every method is trained by its recipe (`recon.zoo.recipes`) from seeds 0, 1 and 2 and validated as its card
-says. Seed 0 is the shipped one: the same machine and number of threads give the very weights, others the same
-score up to the order of sums. The shipped score should lie within the spread of the seeds.
+says. Seed 0 is that of the shipped weights, which an earlier version may have trained: what should come again
+is the score, not every bit. The shipped score should lie within the spread of the seeds.
 """
 
 import argparse
