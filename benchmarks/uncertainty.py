@@ -139,11 +139,11 @@ def methods(work: Path, calibration: list, quick: bool, kinds: list[str]) -> Ite
         def prior() -> DiffusionPrior:
             return diffusion_prior(2 if quick else 3000, work / "diffusion", quick)
 
-        yield "DPS", lambda: DPS(prior(), 2 if quick else 200, **few)
-        yield "DDS", lambda: DDS(prior(), 2 if quick else 50, **few)
-        yield "DiffPIR, λ 1", lambda: DiffPIR(prior(), 2 if quick else 100, 1.0, **few)
-        yield "DiffPIR, λ 7", lambda: DiffPIR(prior(), 2 if quick else 100, **few)
-        yield "moment matching", lambda: MomentMatching(prior(), 2 if quick else 50, **few)
+        yield "DPS, 100 steps", lambda: DPS(prior(), 2 if quick else 100, **few)
+        yield "DDS, 50 steps", lambda: DDS(prior(), 2 if quick else 50, **few)
+        yield "DiffPIR, λ 1, 100 steps", lambda: DiffPIR(prior(), 2 if quick else 100, 1.0, **few)
+        yield "DiffPIR, λ 7, 100 steps", lambda: DiffPIR(prior(), 2 if quick else 100, **few)
+        yield "moment matching, 25 steps", lambda: MomentMatching(prior(), 2 if quick else 25, **few)
 
 
 def split(images: int) -> tuple[list[tuple[Problem, torch.Tensor]], list[tuple[Problem, torch.Tensor]]]:
