@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .fan_files import read_htc as read_htc
     from .fastmri import read_fastmri as read_fastmri
     from .heads import HeadPairs as HeadPairs
+    from .heads import cluttered_head as cluttered_head
     from .heads import random_head as random_head
     from .ismrmrd_files import read_ismrmrd as read_ismrmrd
     from .kspace import KSpace as KSpace
@@ -134,6 +135,7 @@ _EXPORTS = {
     "anonymise": "dicom_write",
     "axial": "volumes",
     "centre_crop": "kspace_problem",
+    "cluttered_head": "heads",
     "coil_fields": "smooth_fields",
     "dival_ellipses": "random_ellipses",
     "dival_problem": "dival",

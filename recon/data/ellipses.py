@@ -85,14 +85,8 @@ class Ellipses:
         """
         points, directions = geometry.rays()
         sinogram = np.zeros(geometry.sinogram_shape)
-        for value, a, b, x, y, angle in self._table():
-            c, s = math.cos(angle), math.sin(angle)
-            to_disc = np.array([[c / a, s / a], [-s / b, c / b]])
-            p, q = (points - [x, y]) @ to_disc.T, directions @ to_disc.T
-            squared = (q * q).sum(-1)
-            # |q|² − (p × q)² is the discriminant without its cancellation
-            cross = p[..., 0] * q[..., 1] - p[..., 1] * q[..., 0]
-            sinogram += 2 * value * np.sqrt(np.maximum(squared - cross * cross, 0)) / squared
+        rays = (points.reshape(-1, 2), directions.reshape(-1, 2))
+        _line_integrals(self._table(), *rays, sinogram.reshape(-1))
         return torch.from_numpy(self._snapped(sinogram, max(geometry.extent)))
 
     def fourier(self, shape: tuple[int, int], pixel_size: float) -> Tensor:
@@ -136,6 +130,26 @@ class Ellipses:
 def disc(value: float, radius: float, centre: tuple[float, float] = (0.0, 0.0)) -> Ellipse:
     """A disc: value [1/mm], radius and centre (x, y) [mm]."""
     return Ellipse(value, (radius, radius), centre)
+
+
+@njit(cache=True, nogil=True)
+def _line_integrals(table: Array, points: Array, directions: Array, sinogram: Array) -> None:
+    """Every ray's chords; `directions` are unit vectors."""
+    cosine, sine = np.cos(table[:, 5]), np.sin(table[:, 5])
+    for i in range(len(sinogram)):
+        dx, dy, total = directions[i, 0], directions[i, 1], 0.0
+        for e in range(len(table)):
+            a, b, c, s = table[e, 1], table[e, 2], cosine[e], sine[e]
+            x, y = points[i, 0] - table[e, 3], points[i, 1] - table[e, 4]
+            if abs(x * dy - y * dx) > a and abs(x * dy - y * dx) > b:
+                continue
+            p, q = (c * x + s * y) / a, (c * y - s * x) / b
+            u, v = (c * dx + s * dy) / a, (c * dy - s * dx) / b
+            squared, cross = u * u + v * v, p * v - q * u
+            # |q|² − (p × q)² is the discriminant without its cancellation
+            if squared > cross * cross:
+                total += 2 * table[e, 0] * np.sqrt(squared - cross * cross) / squared
+        sinogram[i] = total
 
 
 @njit(cache=True, nogil=True)

@@ -1,7 +1,8 @@
 """Random heads: skull, ears, brain, ventricles, sinus and petrous bones with the values of CT.
 
 After the FORBILD head phantom (Lauritsch & Bruder, 1998), in two dimensions and with everything varied.
-Piecewise constant; the slow variation of the brain is a few wide ellipses of ±2 HU.
+Piecewise constant; the slow variation of the brain is a few wide ellipses of ±2 HU. Clutter, on request,
+strews air, fat, soft tissue and bone of any size over the field, so that a network cannot count on anatomy.
 """
 
 from __future__ import annotations
@@ -47,11 +48,26 @@ def random_head(seed: int, mu_water: float = MU_WATER) -> Ellipses:
     return head.placed()
 
 
+def cluttered_head(seed: int, mu_water: float = MU_WATER) -> Ellipses:
+    """`random_head(seed)` with up to 80 ellipses of another tissue strewn over its field of 220 mm.
+
+    Each is 1 to 25 mm long, small ones the most, at most four times as long as wide, solid or a shell, and
+    brings its middle to air, lung or foam, fat, soft tissue or bone. Its contrast is cut where it would take
+    anything below air or above 2500 HU, looked at on a grid of 1 mm.
+
+    seed : one head and its clutter a seed
+    mu_water : attenuation of water [1/mm]
+    """
+    random, head = np.random.default_rng([seed, 1]), random_head(seed, mu_water)
+    return head + _clutter(head, int(random.integers(0, 81)), random, mu_water)
+
+
 class HeadPairs(SimulatedPairs):
     """Pairs (y, x) of random heads, from exact line integrals: every seed is a head and its noise.
 
     geometry, noise : of the scanner
     mu_water : attenuation of water [1/mm]
+    clutter : heads of `cluttered_head` instead of `random_head`
     oversampling : rays per detector bin
     validation_size, test_size, train_size : as in `SimulatedPairs`
     """
@@ -66,8 +82,10 @@ class HeadPairs(SimulatedPairs):
         test_size: int = 16,
         train_size: int | None = None,
         name: str = "heads",
+        clutter: bool = False,
     ):
         self.geometry, self.noise, self.mu_water, self.oversampling = geometry, noise, mu_water, oversampling
+        self.head = cluttered_head if clutter else random_head
         self.validation_size, self.test_size, self.train_size = validation_size, test_size, train_size
         self.name = name
 
@@ -76,7 +94,7 @@ class HeadPairs(SimulatedPairs):
         """(problem, truth) of the heads of these seeds."""
         found = [
             simulate_ellipses(
-                random_head(seed, self.mu_water), self.geometry, self.noise, seed, self.oversampling
+                self.head(seed, self.mu_water), self.geometry, self.noise, seed, self.oversampling
             )
             for seed in seeds
         ]
@@ -195,3 +213,43 @@ class _Head:
             )
             for e in self.ellipses
         )
+
+
+TISSUES = ((-1000.0, -1000.0), (-950.0, -300.0), (-120.0, -60.0), (0.0, 90.0), (150.0, 1800.0))
+"""Low and high [HU] of air, lung or foam, fat, soft tissue and bone."""
+
+
+def _clutter(head: Ellipses, count: int, random: np.random.Generator, mu_water: float) -> Ellipses:
+    """About `count` ellipses, each seen against what lay there before it."""
+    side = 220  # [mm], and pixels
+    image = _hu(head, side, mu_water) - 1000
+    x = np.arange(side) - (side - 1) / 2
+    y = -x[:, None]
+    found: list[Ellipse] = []
+
+    def add(hu: float, semi_axes: tuple[float, float], centre: tuple[float, float], angle: float) -> None:
+        c, s = math.cos(angle), math.sin(angle)
+        along, across = c * (x - centre[0]) + s * (y - centre[1]), c * (y - centre[1]) - s * (x - centre[0])
+        # a millimetre more each way, as an ellipse enters a pixel before it reaches its middle
+        there = image[(along / (semi_axes[0] + 1)) ** 2 + (across / (semi_axes[1] + 1)) ** 2 <= 1]
+        contrast = max(hu - there[len(there) // 2], -1000 - there.min())
+        contrast = min(contrast, max(2500 - there.max(), 0))
+        found.append(Ellipse(mu_water * contrast / 1000, semi_axes, centre, angle))
+        image[:] += _hu(Ellipses(found[-1:]), side, mu_water)
+
+    while len(found) < count:
+        long = math.exp(random.uniform(math.log(1), math.log(25)))
+        wide = max(long * random.uniform(0.25, 1), 0.8)
+        radius, turn = 105 * math.sqrt(random.random()), random.uniform(0, 2 * math.pi)
+        centre, angle = (radius * math.cos(turn), radius * math.sin(turn)), random.uniform(0, math.pi)
+        inside = float(image[round(side / 2 - 0.5 - centre[1]), round(side / 2 - 0.5 + centre[0])])
+        add(random.uniform(*TISSUES[random.integers(len(TISSUES))]), (long, wide), centre, angle)
+        if wide > 3 and random.random() < 0.4:  # a shell
+            wall = random.uniform(1, wide / 2)
+            add(inside, (long - wall, wide - wall), centre, angle)
+    return Ellipses(found)
+
+
+def _hu(ellipses: Ellipses, side: int, mu_water: float) -> np.ndarray:
+    """1000 μ/μ_water on a grid of 1 mm."""
+    return ellipses.rasterise((side, side), 1.0, 1).numpy() * 1000 / mu_water

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from operators import FanBeam, ParallelBeam
-from recon.data import Ellipse, Ellipses, random_head, shepp_logan, shepp_logan_ellipses
+from recon.data import Ellipse, Ellipses, cluttered_head, random_head, shepp_logan, shepp_logan_ellipses
 from recon.data.ellipses import disc
 from recon.data.phantoms import off_centre_pair
 
@@ -144,6 +144,28 @@ def test_random_heads_are_heads(seed):
 
 def test_random_heads_differ_by_seed_only():
     assert repr(random_head(3)) == repr(random_head(3)) != repr(random_head(4))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_clutter_stays_within_what_tissue_can_be(seed):
+    hu = 1000 * (cluttered_head(seed).rasterise((220, 220), 1.0) / 0.0206 - 1)
+    assert float(hu.min()) > -1010 and float(hu.max()) < 2600
+    assert repr(cluttered_head(seed)) == repr(cluttered_head(seed))
+    clean, cluttered = random_head(seed), cluttered_head(seed)
+    assert list(cluttered)[: len(clean)] == list(clean) and len(cluttered) - len(clean) <= 81
+
+
+def test_clutter_is_of_every_tissue_inside_and_outside():
+    heads = [(random_head(k), cluttered_head(k)) for k in range(20)]
+    clean, full = (
+        torch.stack([h.rasterise((220, 220), 1.0) for h in side]) * 1000 / 0.0206 - 1000
+        for side in zip(*heads, strict=True)
+    )
+    changed = (full - clean).abs() > 20
+    outside = changed & (clean == -1000)
+    assert changed.float().mean() > 0.02 and outside.float().mean() > 0.003
+    for low, high in ((-1001, -999), (-950, -300), (-120, -60), (0, 90), (300, 1800)):
+        assert ((full > low) & (full < high) & changed).sum() > 100
 
 
 def test_the_test_object_has_no_symmetry():

@@ -49,8 +49,8 @@ def pairs(split: str) -> Iterator[Pair]:
 
 
 def data(kind: str) -> Any:
-    """Training data, random heads: pairs, problems and images apart, or problems alone."""
-    return HeadPairs(GEOMETRY, NOISE, MU_WATER, name="head-lowdose").of_kind(kind)
+    """Training data, cluttered random heads: pairs, problems and images apart, or problems alone."""
+    return HeadPairs(GEOMETRY, NOISE, MU_WATER, name="head-lowdose", clutter=True).of_kind(kind)
 
 
 def task() -> Task:
@@ -91,7 +91,7 @@ def task() -> Task:
         notes={
             "test": f"one real slice (512², reconstructed at 256²) in {DRAWS} draws of noise",
             "tuned on": f"{HEADS} random heads made of ellipses: same geometry, same dose, other anatomy",
-            "learned from": "random heads too, for minutes (see the weights' cards); a real one is other",
+            "learned from": "random heads with clutter, for minutes (see the weights' cards)",
             "dose": lambda: dose_note(GEOMETRY, NOISE, MU_WATER),
         },
     )
