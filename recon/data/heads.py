@@ -13,6 +13,7 @@ from typing import cast
 
 import numpy as np
 import torch
+from numba import njit
 
 from operators import Gaussian, NoiseModel
 from operators.geometry import PlanarGeometry
@@ -51,9 +52,9 @@ def random_head(seed: int, mu_water: float = MU_WATER) -> Ellipses:
 def cluttered_head(seed: int, mu_water: float = MU_WATER) -> Ellipses:
     """`random_head(seed)` with up to 80 ellipses of another tissue strewn over its field of 220 mm.
 
-    Each is 1 to 25 mm long, small ones the most, at most four times as long as wide, solid or a shell, and
-    brings its middle to air, lung or foam, fat, soft tissue or bone. Its contrast is cut where it would take
-    anything below air or above 2500 HU, looked at on a grid of 1 mm.
+    Their longer semi-axes measure 1 to 25 mm, small ones are the most, at most four times as long as wide;
+    solid or a shell, they bring what lies at their middle to air, lung or foam, fat, soft tissue or bone, as
+    far as nothing falls below air or rises above 2500 HU.
 
     seed : one head and its clutter a seed
     mu_water : attenuation of water [1/mm]
@@ -220,36 +221,71 @@ TISSUES = ((-1000.0, -1000.0), (-950.0, -300.0), (-120.0, -60.0), (0.0, 90.0), (
 
 
 def _clutter(head: Ellipses, count: int, random: np.random.Generator, mu_water: float) -> Ellipses:
-    """About `count` ellipses, each seen against what lay there before it."""
-    side = 220  # [mm], and pixels
-    image = _hu(head, side, mu_water) - 1000
-    x = np.arange(side) - (side - 1) / 2
-    y = -x[:, None]
-    found: list[Ellipse] = []
+    """`count` ellipses or shells of two, fewer where there is no room."""
+    # of what is found anywhere in a pixel of 1 mm, as [HU]
+    low, high = np.full((220, 220), -1000.0), np.full((220, 220), -1000.0)
 
-    def add(hu: float, semi_axes: tuple[float, float], centre: tuple[float, float], angle: float) -> None:
-        c, s = math.cos(angle), math.sin(angle)
-        along, across = c * (x - centre[0]) + s * (y - centre[1]), c * (y - centre[1]) - s * (x - centre[0])
-        # a millimetre more each way, as an ellipse enters a pixel before it reaches its middle
-        there = image[(along / (semi_axes[0] + 1)) ** 2 + (across / (semi_axes[1] + 1)) ** 2 <= 1]
-        contrast = max(hu - there[len(there) // 2], -1000 - there.min())
-        contrast = min(contrast, max(2500 - there.max(), 0))
-        found.append(Ellipse(mu_water * contrast / 1000, semi_axes, centre, angle))
-        image[:] += _hu(Ellipses(found[-1:]), side, mu_water)
+    def fitted(
+        hu: float, semi_axes: tuple[float, float], centre: tuple[float, float], angle: float
+    ) -> Ellipse:
+        there = 1000 / mu_water * sum(e.value for e in known if _inside(e, centre)) - 1000
+        touched = _reach(*semi_axes, *centre, angle, len(low)) > 0
+        # what is there is within both limits, though its bounds may not be
+        least, most = min(-1000 - low[touched].min(), 0), max(2500 - high[touched].max(), 0)
+        contrast = min(max(hu - there, least), most)
+        return Ellipse(mu_water * contrast / 1000, semi_axes, centre, angle)
 
-    while len(found) < count:
+    def add(ellipse: Ellipse) -> None:
+        known.append(ellipse)
+        reach = _reach(*ellipse.semi_axes, *ellipse.centre, ellipse.angle, len(low))
+        hu, (touching, covering) = 1000 * ellipse.value / mu_water, (reach > 0, reach > 1)
+        low[touching if hu < 0 else covering] += hu
+        high[covering if hu < 0 else touching] += hu
+
+    known: list[Ellipse] = []
+    for ellipse in head:
+        add(ellipse)
+    for _ in range(count):
         long = math.exp(random.uniform(math.log(1), math.log(25)))
         wide = max(long * random.uniform(0.25, 1), 0.8)
-        radius, turn = 105 * math.sqrt(random.random()), random.uniform(0, 2 * math.pi)
-        centre, angle = (radius * math.cos(turn), radius * math.sin(turn)), random.uniform(0, math.pi)
-        inside = float(image[round(side / 2 - 0.5 - centre[1]), round(side / 2 - 0.5 + centre[0])])
-        add(random.uniform(*TISSUES[random.integers(len(TISSUES))]), (long, wide), centre, angle)
-        if wide > 3 and random.random() < 0.4:  # a shell
-            wall = random.uniform(1, wide / 2)
-            add(inside, (long - wall, wide - wall), centre, angle)
-    return Ellipses(found)
+        radius, turn = (108 - long) * math.sqrt(random.random()), random.uniform(0, 2 * math.pi)
+        place = (radius * math.cos(turn), radius * math.sin(turn)), random.uniform(0, math.pi)
+        tissue, shell = TISSUES[random.integers(len(TISSUES))], random.random() < 0.4
+        outer = fitted(random.uniform(*tissue), (long, wide), *place)
+        if abs(outer.value) < 0.002 * mu_water:  # what lies there leaves no room
+            continue
+        add(outer)
+        if shell and wide > 4:
+            wall = random.uniform(2, wide / 2)
+            add(Ellipse(-outer.value, (long - wall, wide - wall), *place))
+    return Ellipses(known[len(head) :])
 
 
-def _hu(ellipses: Ellipses, side: int, mu_water: float) -> np.ndarray:
-    """1000 μ/μ_water on a grid of 1 mm."""
-    return ellipses.rasterise((side, side), 1.0, 1).numpy() * 1000 / mu_water
+def _inside(ellipse: Ellipse, point: tuple[float, float]) -> bool:
+    c, s = math.cos(ellipse.angle), math.sin(ellipse.angle)
+    x, y = point[0] - ellipse.centre[0], point[1] - ellipse.centre[1]
+    return bool(
+        ((c * x + s * y) / ellipse.semi_axes[0]) ** 2 + ((c * y - s * x) / ellipse.semi_axes[1]) ** 2 <= 1
+    )
+
+
+@njit(cache=True, nogil=True)
+def _reach(a: float, b: float, x0: float, y0: float, angle: float, side: int) -> np.ndarray:
+    """Of every pixel of 1 mm: 2 where the ellipse covers it, 1 where it may touch it, 0 elsewhere.
+
+    A pixel reaches 0.71 mm from its middle, and an ellipse at most four times as long as wide is nowhere
+    nearer than 0.8 mm to the one with semi-axes 1 mm longer.
+    """
+    found, c, s = np.zeros((side, side), np.int8), np.cos(angle), np.sin(angle)
+    for i in range(side):
+        for j in range(side):
+            x, y = j - (side - 1) / 2 - x0, (side - 1) / 2 - i - y0
+            if ((c * x + s * y) / (a + 1)) ** 2 + ((c * y - s * x) / (b + 1)) ** 2 > 1:
+                continue
+            corners = 0
+            for h in (-0.5, 0.5):
+                for v in (-0.5, 0.5):
+                    along, across = c * (x + h) + s * (y + v), c * (y + v) - s * (x + h)
+                    corners += (along / a) ** 2 + (across / b) ** 2 <= 1
+            found[i, j] = 2 if corners == 4 else 1
+    return found
