@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .fastmri import read_fastmri as read_fastmri
     from .heads import HeadPairs as HeadPairs
     from .heads import cluttered_head as cluttered_head
+    from .heads import head_slices as head_slices
     from .heads import random_head as random_head
     from .ismrmrd_files import read_ismrmrd as read_ismrmrd
     from .kspace import KSpace as KSpace
@@ -143,6 +144,7 @@ _EXPORTS = {
     "example_head": "dicom",
     "example_mr": "mr_examples",
     "from_bart": "cfl",
+    "head_slices": "heads",
     "load_projections": "projection_files",
     "lodopab_attenuation": "lodopab",
     "lodopab_geometry": "lodopab",

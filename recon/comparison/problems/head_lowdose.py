@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from operators import FanBeam, LowDose, XRay, to_hu
 
-from ...data import HeadPairs, example_head, random_head, simulate
+from ...data import SimulatedPairs, example_head, head_slices, random_head, simulate
 from ...data.simulation import simulate_ellipses
 from ...metrics import body_mask
 from ...problem import Problem
@@ -49,8 +50,9 @@ def pairs(split: str) -> Iterator[Pair]:
 
 
 def data(kind: str) -> Any:
-    """Training data, cluttered random heads: pairs, problems and images apart, or problems alone."""
-    return HeadPairs(GEOMETRY, NOISE, MU_WATER, name="head-lowdose", clutter=True).of_kind(kind)
+    """Training data, slices of random heads: pairs, problems and images apart, or problems alone."""
+    slices = partial(head_slices, field=GEOMETRY.extent[1], mu_water=MU_WATER)
+    return SimulatedPairs(GEOMETRY, NOISE, slices, 8, 16, name="head-lowdose").of_kind(kind)
 
 
 def task() -> Task:
@@ -91,7 +93,7 @@ def task() -> Task:
         notes={
             "test": f"one real slice (512², reconstructed at 256²) in {DRAWS} draws of noise",
             "tuned on": f"{HEADS} random heads made of ellipses: same geometry, same dose, other anatomy",
-            "learned from": "random heads with clutter, for minutes (see the weights' cards)",
+            "learned from": "random heads with clutter, blur and grain, for minutes (see the weights' cards)",
             "dose": lambda: dose_note(GEOMETRY, NOISE, MU_WATER),
         },
     )
