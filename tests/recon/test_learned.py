@@ -231,6 +231,20 @@ def test_damaged_files_are_refused(saved):
         LearnedPrimalDual.load(saved.with_name("nothing"))
 
 
+class MyOwnUNet(FBPUNet):
+    """What a user writes in a script: in no package of ours."""
+
+
+def test_a_method_of_ones_own_is_saved_and_loaded(tmp_path):
+    method, data = fitted(MyOwnUNet)
+    method.save(tmp_path / "own")
+    again = MyOwnUNet.load(tmp_path / "own")
+    assert type(again) is MyOwnUNet
+    assert torch.equal(again(data.validation[0]), method(data.validation[0]))
+    with pytest.raises(ValueError, match="no method 'my-own-unet'"):
+        FBPUNet.load(tmp_path / "own")
+
+
 def test_loading_another_method_is_refused(saved):
     with pytest.raises(ValueError, match=r"LearnedPrimalDual\.load"):
         FBPUNet.load(saved)
