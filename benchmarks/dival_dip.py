@@ -71,6 +71,8 @@ def one(method: DeepImagePrior, index: int, device: str) -> dict[str, Any]:
         "psnr_db": float(psnr(x, truth, data_range=span)),
         "ssim": float(ssim(x, truth, data_range=span)),
     }
+    if method.start is not None:
+        scores["start_psnr_db"] = float(psnr(method.start(moved).cpu(), truth, data_range=span))
     return {"index": index, **scores, "seconds": seconds, "device": device, **settings_of(method)}
 
 
@@ -106,9 +108,9 @@ def total_variation() -> dict[int, float]:
 
 def table(work: Path) -> list[str]:
     lines = [
-        "| method | n | PSNR [dB] | TV of these, converged | SSIM | published (100 images) | iterations | "
-        "precision | seconds |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| method | n | PSNR [dB] | its start | TV of these, converged | SSIM | published (100 images) | "
+        "iterations | precision | seconds |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     converged = total_variation()
     for name, (there, ssim_there) in PUBLISHED.items():
@@ -117,9 +119,10 @@ def table(work: Path) -> list[str]:
             continue
         n = len(rows)
         mean = {k: sum(row[k] for row in rows) / n for k in ("psnr_db", "ssim", "seconds")}
+        begun = [row["start_psnr_db"] for row in rows if "start_psnr_db" in row]
         note = " (LPD of 32)" if name == "lpd-dip" else ""
         lines.append(
-            f"| {name} | {n} | {mean['psnr_db']:.2f} "
+            f"| {name} | {n} | {mean['psnr_db']:.2f} | {f'{sum(begun) / n:.2f}' if begun else '–'} "
             f"| {sum(converged[row['index']] for row in rows) / n:.2f} | {mean['ssim']:.4f} "
             f"| {there:.2f} / {ssim_there:.4f}{note} | {rows[0]['iterations']} | {rows[0]['precision']} "
             f"| {mean['seconds']:.0f} on {rows[0]['device']} |"

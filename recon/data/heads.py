@@ -67,28 +67,37 @@ def cluttered_head(seed: int, mu_water: float = MU_WATER) -> Ellipses:
 
 
 def head_slices(
-    seeds: Sequence[int], size: int = 512, field: float = 220.0, mu_water: float = MU_WATER
+    seeds: Sequence[int],
+    size: int = 512,
+    field: float = 220.0,
+    mu_water: float = MU_WATER,
+    clutter: bool = True,
+    kernel: tuple[float, float] = (0.2, 1.0),
+    grain: tuple[float, float] = (0.0, 12.0),
 ) -> Tensor:
     """Cluttered heads as slices of some scanner show them: blurred and grainy, (len(seeds), size, size).
 
-    Each has its Gaussian kernel, σ between 0.2 and 1.0 mm, and noise through that kernel, of a deviation
-    between 0 and 12 HU in water and less in what attenuates less. Attenuation [1/mm], float32.
+    Each has its Gaussian kernel, and noise through that kernel, the less the less tissue attenuates.
+    Attenuation [1/mm], float32.
 
     seeds : one slice a seed
     size, field : pixels and millimetres [mm] of a side
     mu_water : attenuation of water [1/mm]
+    clutter : heads of `cluttered_head`, or of `random_head`
+    kernel : least and largest σ of the kernel [mm]
+    grain : least and largest standard deviation of the noise in water [HU]
     """
-    return torch.stack([_slice(seed, size, field / size, mu_water) for seed in seeds])
-
-
-def _slice(seed: int, size: int, pixel: float, mu_water: float) -> Tensor:
-    random = np.random.default_rng([seed, 2])
-    kernel, grain = random.uniform(0.2, 1.0) / pixel, random.uniform(0, 12) * mu_water / 1000
-    sharp = cluttered_head(seed, mu_water).rasterise((size, size), pixel, 2).numpy().astype(np.float32)
-    image = gaussian_filter(sharp, kernel)
-    noise = gaussian_filter(random.standard_normal(image.shape, np.float32), kernel)
-    image += grain / noise.std() * noise * np.minimum(image / mu_water, 1)
-    return torch.from_numpy(np.maximum(image, 0))
+    draw = cluttered_head if clutter else random_head
+    slices = []
+    for seed in seeds:
+        random = np.random.default_rng([seed, 2])
+        sigma, noise = random.uniform(*kernel) * size / field, random.uniform(*grain) * mu_water / 1000
+        sharp = draw(seed, mu_water).rasterise((size, size), field / size, 2).numpy().astype(np.float32)
+        image = gaussian_filter(sharp, sigma)
+        waves = gaussian_filter(random.standard_normal(image.shape, np.float32), sigma)
+        image += noise / waves.std() * waves * np.minimum(image / mu_water, 1)
+        slices.append(torch.from_numpy(np.maximum(image, 0)))
+    return torch.stack(slices)
 
 
 class HeadPairs(SimulatedPairs):

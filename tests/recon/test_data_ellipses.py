@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from operators import FanBeam, ParallelBeam
-from recon.data import Ellipse, Ellipses, cluttered_head, random_head, shepp_logan, shepp_logan_ellipses
+from recon.data import (
+    Ellipse,
+    Ellipses,
+    cluttered_head,
+    head_slices,
+    random_head,
+    shepp_logan,
+    shepp_logan_ellipses,
+)
 from recon.data.ellipses import disc
 from recon.data.phantoms import off_centre_pair
 
@@ -166,6 +174,30 @@ def test_clutter_is_of_every_tissue_inside_and_outside():
     assert changed.float().mean() > 0.02 and outside.float().mean() > 0.003
     for low, high in ((-1001, -999), (-950, -300), (-120, -60), (0, 90), (300, 1800)):
         assert ((full > low) & (full < high) & changed).sum() > 100
+
+
+def test_slices_of_heads_are_blurred_and_grainy_within_their_bounds():
+    """The spectrum of slice over head is the kernel's, exp(−2π²σ²f²), where grain does not reach."""
+    widths, grains = [], []
+    for seed in range(8):
+        seen = head_slices([seed], 440)[0].double()
+        sharp = cluttered_head(seed).rasterise((440, 440), 0.5, 2)
+        f = torch.fft.fftfreq(440, 0.5, dtype=torch.float64)
+        f = (f[:, None] ** 2 + f**2).sqrt()
+        a, b = torch.fft.fft2(seen), torch.fft.fft2(sharp)
+        band = (f > 0.05) & (f < 0.15)
+        ratio = float((a * b.conj()).real[band].sum() / b.abs().square()[band].sum())
+        weight = b.abs().square()[band]
+        middle = float((f[band] ** 2 * weight).sum() / weight.sum())
+        widths.append(math.sqrt(max(-math.log(ratio), 0) / (2 * math.pi**2 * middle)))
+        gain = torch.exp(-2 * math.pi**2 * widths[-1] ** 2 * f**2)
+        rest = seen - torch.fft.ifft2(b * gain).real
+        water = (sharp / 0.0206 - 1).abs() < 0.1
+        calm = torch.nn.functional.avg_pool2d((~water)[None].double(), 9, 1, 4)[0] == 0
+        grains.append(float(rest[calm].std()) * 1000 / 0.0206)
+        assert torch.equal(head_slices([seed], 440)[0].double(), seen) and float(seen.min()) >= 0
+    assert min(widths) > 0.15 and max(widths) < 1.1 and max(widths) - min(widths) > 0.3
+    assert max(grains) < 16 and max(grains) - min(grains) > 3
 
 
 def test_the_test_object_has_no_symmetry():

@@ -46,6 +46,10 @@ def test_head_lowdose_is_what_it_says():
     assert len(task.images("test")) == 10
     mask = task.mask(truth)
     assert 0.3 < float(mask.float().mean()) < 0.8
+    (tuned, head), *_ = task.images("validation", 1)
+    learned, truth = task.data("paired").validation
+    # the simulation of a batch rounds otherwise than that of one image
+    assert torch.equal(head, truth[0]) and torch.allclose(tuned.y, learned.y[0], rtol=0.2, atol=2e-3)
 
 
 def test_ellipses_small_keeps_its_splits_apart():
