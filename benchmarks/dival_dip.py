@@ -122,7 +122,7 @@ def table(work: Path) -> list[str]:
         begun = [row["start_psnr_db"] for row in rows if "start_psnr_db" in row]
         note = " (LPD of 32)" if name == "lpd-dip" else ""
         lines.append(
-            f"| {name} | {n} | {mean['psnr_db']:.2f} | {f'{sum(begun) / n:.2f}' if begun else '–'} "
+            f"| {name} | {n} | {mean['psnr_db']:.2f} | {f'{sum(begun) / n:.2f}' if len(begun) == n else '–'} "
             f"| {sum(converged[row['index']] for row in rows) / n:.2f} | {mean['ssim']:.4f} "
             f"| {there:.2f} / {ssim_there:.4f}{note} | {rows[0]['iterations']} | {rows[0]['precision']} "
             f"| {mean['seconds']:.0f} on {rows[0]['device']} |"

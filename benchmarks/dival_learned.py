@@ -41,7 +41,7 @@ FEW: dict[str, dict[str, Any]] = {
 }
 """With N images: shorter, and of all weights on the way those best in validation, for more steps overfit.
 
-Without its warm-up the U-Net's loss jumps a hundredfold on the way with 320 images, and that costs it."""
+The U-Net has a warm-up, as its first training with 320 images was unstable without."""
 HEAD = (
     "Mean ± standard deviation of the first 100 test images, range max − min of each truth; `min`: of "
     "training, on one core. Made by `python benchmarks/dival_learned.py --report`.\n\n"
