@@ -27,12 +27,12 @@ class Range:
     def __init__(self, A: LinearOperator, y: Tensor):
         n = A.in_shape[0] * A.in_shape[1]
         matrix = A(torch.eye(n, dtype=y.dtype).reshape(n, *A.in_shape)).reshape(n, -1).T
-        values, vectors = torch.linalg.eigh(matrix @ matrix.T)
-        # rays that say the same as others, or that miss the image, have eigenvalues of rounding size
-        use = values > 1e-11 * values[-1]
-        root = values[use].sqrt()
-        self.V = matrix.T @ vectors[:, use] / root
-        self.start = (y.flatten(1) @ vectors[:, use] / root) @ self.V.T
+        # not the eigenvectors of A A*: those of small values are not orthogonal enough for a gap of 1e-8
+        left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+        # rays that say the same as others, or that miss the image, have singular values of rounding size
+        use = values > 1e-10 * values[0]
+        self.V = right[use].T
+        self.start = (y.flatten(1) @ left[:, use] / values[use]) @ self.V.T
 
     def onto(self, x: Tensor) -> Tensor:
         """VVᵀx."""

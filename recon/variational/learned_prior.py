@@ -201,8 +201,6 @@ class LearnedPriorReconstruction(Learned):
         self.record["lower_level"] = self.tally.summary()
         if self.config.training == "denoising" and self.config.fit_solves:
             self.fit_weight(cast(PairedData, data))
-        if self.config.training == "denoising":
-            self.record["validation"] = super().score(data)
         self.record |= {"weight": self.prior.weight * float(self.unit), "scale": self.prior.scale}
 
     def loss(self, problem: Problem, images: Tensor, generator: torch.Generator) -> Tensor:
