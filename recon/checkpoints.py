@@ -29,7 +29,7 @@ def save(
 ) -> Path:
     """Write `path`.safetensors and `path`.json, each whole or not at all; the card carries the weights' hash.
 
-    half : store weights in float16; they are float32 again when loaded
+    half : store weights in float16, those that fit into it; loaded, all are float32
     scores : on the validation images, by name with unit; written on the card
     """
     _learned(type(method))
@@ -37,8 +37,10 @@ def save(
     if learned.trained_for is None:
         raise ValueError(f"{type(method).__name__}.save: nothing learned yet: call fit(data) first")
     weights = {k: _stored(v, half) for k, v in method.state_dict().items()}
-    file = _stem(path).with_suffix(".safetensors")
-    content = write_tensors(file, weights)
+    bad = [k for k, v in weights.items() if not bool(torch.isfinite(v).all())]
+    if bad:
+        raise ValueError(f"{type(method).__name__}.save: NaN or inf in {bad[0]}; nothing is written")
+    file, content = beside(path, ".safetensors"), tensor_bytes(weights)
     card = {
         "format": FORMAT,
         "method": method.name,
@@ -50,11 +52,12 @@ def save(
         "licence": "BSD-3-Clause",
         "weights": {
             "sha256": hashlib.sha256(content).hexdigest(),
-            "dtype": "float16" if half else "float32",
+            "dtype": "float16" if half else str(next(method.parameters()).dtype).removeprefix("torch."),
             "parameters": sum(p.numel() for p in method.parameters()),
         },
     }
-    write_bytes(file.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
+    text = json.dumps(card, indent=2) + "\n"
+    write_files({file: content, beside(path, ".json"): text.encode()})
     return file
 
 
@@ -62,14 +65,14 @@ def load(cls: type[Reconstructor], path: str | Path) -> Reconstructor:
     """The method written by `save`; ValueError if the file is not one, or is of another method than `cls`."""
     from .base import METHODS
 
-    file = _stem(path).with_suffix(".safetensors")
-    for part in (file, file.with_suffix(".json")):
+    file, about = beside(path, ".safetensors"), beside(path, ".json")
+    for part in (file, about):
         if not part.exists():
             raise FileNotFoundError(
                 f"{cls.__name__}.load: there is no {part}; weights are a .safetensors file and its "
                 ".json card, both as `save` wrote them"
             )
-    card = read_card(file.with_suffix(".json"))
+    card = read_card(about)
     mine = card["method"] == getattr(cls, "name", None)  # a method of the user's own is in no package of ours
     if not mine and card["method"] not in METHODS:
         raise ValueError(f"{file.stem}: there is no method {card['method']!r} in this version")
@@ -104,15 +107,29 @@ def pretrained(cls: type[Reconstructor], problem: str) -> Reconstructor:
     return load(cls, ZOO / stem)
 
 
+def load_method(weights: str | Path) -> Learned:
+    """The method in a file of weights, or shipped under that name, as "METHOD-PROBLEM"."""
+    from .learned import Learned
+
+    stem = beside(weights, "")
+    if not beside(stem, ".safetensors").exists() and Path(weights).name == str(weights):
+        shipped = ZOO / stem.name
+        if beside(shipped, ".safetensors").exists():
+            stem = shipped
+    return cast("Learned", load(cast(Any, Learned), stem))
+
+
 def read_card(path: Path) -> dict[str, Any]:
     """The JSON card at `path`, with every key there and none unknown."""
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of too many digits is a ValueError, too
         raise ValueError(f"{path}: not a readable JSON card ({error})") from None
     _check_keys(str(path), card, KEYS)
-    if card["format"] != FORMAT:
+    if card["format"] != FORMAT or isinstance(card["format"], bool):
         raise ValueError(f"{path}: format {card['format']!r}, this version reads {FORMAT}")
+    if not isinstance(card["method"], str):
+        raise ValueError(f"{path}: expected the name of a method, got {card['method']!r}")
     return card
 
 
@@ -120,12 +137,17 @@ def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any] | None = None
 ) -> bytes:
     """Write tensors and a JSON header to one safetensors file, whole or not at all; returns its content."""
+    content = tensor_bytes(tensors, header)
+    write_bytes(path, content)
+    return content
+
+
+def tensor_bytes(tensors: Mapping[str, Tensor], header: Mapping[str, Any] | None = None) -> bytes:
+    """Tensors and a JSON header as the content of a safetensors file."""
     from safetensors.torch import save as to_bytes
 
     contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    content = to_bytes(contiguous, {"json": json.dumps(header or {})})
-    write_bytes(path, content)
-    return content
+    return to_bytes(contiguous, {"json": json.dumps(header or {})})
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -151,6 +173,21 @@ def fingerprint(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """Sixteen hexadecimal digits that tell these tensors, to float32, from others."""
+    single = (
+        v.detach().cpu().to(torch.complex64 if v.is_complex() else torch.float32) for v in tensors.values()
+    )
+    return hashlib.sha256(b"".join(v.contiguous().numpy().tobytes() for v in single)).hexdigest()[:16]
+
+
+def beside(path: str | Path, suffix: str) -> Path:
+    """The file of a pair of weights and card with this suffix; `path` names either, or both without one."""
+    path = Path(path)
+    stem = path.with_suffix("") if path.suffix in (".safetensors", ".json") else path
+    return stem.with_name(stem.name + suffix)  # "run-0.1" has a point, and no suffix
+
+
 def _learned(cls: type[Reconstructor]) -> type[Learned]:
     from .learned import Learned
 
@@ -165,7 +202,7 @@ def _config(cls: Any, values: Any) -> Any:
     _check_fields(f"{cls.__name__} config", values, cls.Config)
     try:
         return cls.Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-    except TypeError as error:
+    except (TypeError, OverflowError) as error:
         raise ValueError(f"{cls.__name__} config: {error}") from None
 
 
@@ -211,13 +248,9 @@ def _check_shapes(file: Path, wanted: Mapping[str, Tensor], got: Mapping[str, Te
 
 
 def _stored(tensor: Tensor, half: bool) -> Tensor:
-    # a single number costs nothing and may need its digits
-    return tensor.half() if half and tensor.numel() > 64 else tensor
-
-
-def _stem(path: str | Path) -> Path:
-    path = Path(path)
-    return path.with_suffix("") if path.suffix in (".safetensors", ".json") else path
+    # a single number costs nothing and may need its digits, and a large one does not fit
+    fits = half and tensor.numel() > 64 and bool(tensor.abs().amax() <= torch.finfo(torch.half).max)
+    return tensor.half() if fits else tensor
 
 
 def _version() -> str:
@@ -231,19 +264,31 @@ def _version() -> str:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole, or leave what was there; OSError says which file and that."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    write_files({path: content})
+
+
+def write_files(contents: Mapping[Path, bytes]) -> None:
+    """Write files that belong together, none before all are on the disk under another name.
+
+    OSError says which could not be written, and that what was there is whole.
+    """
+    temporary = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in contents}
+    path = Path()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        for path, content in contents.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary[path].open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for path in contents:
+            temporary[path].replace(path)
     except OSError as error:
         left = "what was there before is whole" if path.exists() else "nothing is there now"
         raise OSError(
             error.errno, f"{path} could not be written ({error.strerror or error}); {left}"
         ) from error
     finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        for rest in temporary.values():
+            with suppress(OSError):
+                rest.unlink(missing_ok=True)

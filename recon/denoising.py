@@ -16,7 +16,7 @@ from priors.denoiser import Denoiser
 from priors.projection import LearnedProjection
 
 from .adversarial import critic_loss
-from .checkpoints import read_tensors, write_tensors
+from .checkpoints import beside, read_tensors, write_tensors
 from .data.sets import UnpairedData
 from .training import Progress, TrainingConfig, train, within
 
@@ -247,14 +247,14 @@ def _train(
 
 def save_prior(module: nn.Module, path: str | Path, **about: Any) -> Path:
     """Write the weights of a denoiser or regulariser, with what made them, to `path`.safetensors."""
-    file = Path(path).with_suffix(".safetensors")
+    file = beside(path, ".safetensors")
     write_tensors(file, module.state_dict(), {"prior": type(module).__name__, "about": about})
     return file
 
 
 def load_prior(module: Module, path: str | Path) -> Module:
     """The weights that `save_prior` wrote, into a module constructed alike; returns it, ready for use."""
-    file = Path(path).with_suffix(".safetensors")
+    file = beside(path, ".safetensors")
     if not file.exists():
         raise ValueError(f"load_prior path: there is no {file}; train with train_denoiser and save_prior")
     tensors, header = read_tensors(file)

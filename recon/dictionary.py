@@ -15,7 +15,7 @@ from operators.tensors import norm, spread
 from priors import Functional, PatchDictionary, SquaredL2
 from priors.dictionary import cosines, learn_dictionary
 
-from .checkpoints import read_tensors, write_tensors
+from .checkpoints import beside, read_tensors, write_tensors
 from .data.sets import PairedData, UnpairedData
 from .fidelity import Likelihood
 from .nonlocal_means import FBPNonLocalMeans, deviation
@@ -140,7 +140,7 @@ class DictionaryReconstruction(Variational):
             raise ValueError(
                 f"DictionaryReconstruction.save: expected a weight of one number or name, got {self.weight!r}"
             )
-        file = Path(path).with_suffix(".safetensors")
+        file = beside(path, ".safetensors")
         D = self.dictionary.half() if half else self.dictionary
         header = {"method": self.name, "settings": settings, "scores": dict(scores or {})}
         write_tensors(file, {"dictionary": D}, header)
@@ -149,7 +149,7 @@ class DictionaryReconstruction(Variational):
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """The method that `save` wrote."""
-        file = Path(path).with_suffix(".safetensors")
+        file = beside(path, ".safetensors")
         tensors, header = read_tensors(file)
         settings: Any = header.get("settings")
         if header.get("method") != cls.name or not isinstance(settings, dict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, ClassVar, Literal, Self, cast
@@ -17,7 +17,7 @@ from operators import LinearOperator
 from operators.tensors import real_dtype, spread
 
 from .base import Reconstructor
-from .checkpoints import fingerprint
+from .checkpoints import digest, fingerprint
 from .data.sets import TRAIN, Measurements, PairedData, UnpairedData
 from .metrics import psnr, ssim
 from .metrics.fidelity import magnitude
@@ -55,7 +55,8 @@ class TrainedFor:
                 within(f"TrainedFor {name}", n, 1, 10**6)
         for name in ("norm", "image_scale"):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 < value < math.inf:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not 0 < value < math.inf:
                 raise ValueError(f"TrainedFor {name}: expected a positive number, got {value!r}")
         if not isinstance(self.operator, str) or not isinstance(self.hash, str):
             raise ValueError("TrainedFor operator, hash: expected text")
@@ -86,6 +87,10 @@ class Learned(Reconstructor):
             raise ValueError(
                 f"{type(self).__name__}: no such setting {', '.join(sorted(unknown))}; there are "
                 f"{', '.join(f.name for f in fields(self.Config))}"
+            )
+        if config is not None and not isinstance(config, self.Config):
+            raise ValueError(
+                f"{type(self).__name__} config: expected {self.Config.__name__}, got {type(config).__name__}"
             )
         self.config: Any = replace(config or self.Config(), **changes)
         self.trained_for: TrainedFor | None = None
@@ -126,7 +131,8 @@ class Learned(Reconstructor):
     def scores(self, data: PairedData | UnpairedData) -> dict[str, float]:
         """Mean PSNR [dB] and SSIM over the validation images, data range max − min of each truth.
 
-        None at all where truths are NaN, that is unknown, as of unpaired images without any pair.
+        Truths that are one number everywhere have no range and are left out. None at all where truths are
+        NaN, that is unknown, as of unpaired images without any pair.
         """
         problem, truth = data.validation
         if bool(torch.isnan(truth).any()):
@@ -135,6 +141,10 @@ class Learned(Reconstructor):
         size = magnitude(truth).flatten(1)
         # magnitudes of a complex image begin at 0
         span = size.amax(1) - (0.0 if truth.is_complex() else size.amin(1))
+        told = span > 0
+        if not bool(told.any()):
+            return {}
+        x, truth, span = x[told], truth[told], span[told]
         # slices and frames of one image share its range
         span = span.reshape(-1, *(1,) * (truth.ndim - 3)).expand(truth.shape[:-2])
         result = {"psnr_db_range_truth": float(psnr(x, truth, data_range=span).mean())}
@@ -170,7 +180,53 @@ class Learned(Reconstructor):
         checkpoint: str | Path | None = None,
         callback: Callable[[Progress], None] | None = None,
     ) -> Self:
-        """Learn from `data`; see `recon.training.train` for the keywords."""
+        """Learn from `data`, from the first weights on; see `recon.training.train` for the keywords."""
+        return self._fit(data, {}, minutes=minutes, checkpoint=checkpoint, callback=callback)
+
+    def fine_tune(
+        self,
+        data: PairedData | UnpairedData,
+        *,
+        minutes: float | None = None,
+        checkpoint: str | Path | None = None,
+        callback: Callable[[Progress], None] | None = None,
+        **changes: Any,
+    ) -> Self:
+        """Learn on from the weights that are there, on other data, of another scanner if the layers allow it.
+
+            LearnedPrimalDual.pretrained("ellipses-dival").fine_tune(data, steps=500, learning_rate=1e-4)
+
+        changes : of `TrainingConfig`; what makes up the network stays
+        """
+        if self.trained_for is None:
+            raise ValueError(f"{type(self).__name__}.fine_tune: nothing learned yet: call fit(data) first")
+        self.changed(changes)
+        weights = {k: v.detach().clone() for k, v in self.state_dict().items()}
+        before = {k: self.record[k] for k in ("data", "steps", "command", "before") if k in self.record}
+        self._fit(data, weights, minutes=minutes, checkpoint=checkpoint, callback=callback)
+        self.record["before"] = before
+        return self
+
+    def changed(self, changes: Mapping[str, Any]) -> Self:
+        """With other settings of training; ValueError for those of the network."""
+        known = {f.name for f in fields(TrainingConfig)}
+        if unknown := set(changes) - known:
+            raise ValueError(
+                f"{type(self).__name__}.fine_tune: {', '.join(sorted(unknown))} cannot be changed; settings "
+                f"of training are {', '.join(sorted(known))}"
+            )
+        self.config = replace(self.config, **changes)
+        return self
+
+    def _fit(
+        self,
+        data: PairedData | UnpairedData,
+        weights: Mapping[str, Tensor],
+        *,
+        minutes: float | None,
+        checkpoint: str | Path | None,
+        callback: Callable[[Progress], None] | None,
+    ) -> Self:
         kinds: dict[str, type] = {"unpaired": UnpairedData, "measurements": Measurements}
         wanted = kinds.get(self.data_kind or "paired", PairedData)
         if not isinstance(data, wanted) or (isinstance(data, Measurements) and wanted is not Measurements):
@@ -182,21 +238,27 @@ class Learned(Reconstructor):
         generator = torch.Generator().manual_seed(self.config.seed)
         problem, images = next(data.batches(32, generator))
         self.build(self.scanner_of(problem, images))
+        if weights:
+            self._take(weights)
+        self.scanner(data.validation[0])  # before hours of training, not after them
         fabric = self.fabric
         self.to(fabric.device if fabric else images.device, real_dtype(images))
         there = cast(PairedData, OnDevice(data, fabric.device)) if fabric else data
-        progress = train(
-            self,
-            self.players(),
-            there,
-            self.config,
-            score=lambda: self.score(there),
-            minutes=minutes,
-            checkpoint=checkpoint,
-            callback=callback,
-            fabric=fabric,
-        )
-        self.to(images.device)
+        try:
+            progress = train(
+                self,
+                self.players(),
+                there,
+                self.config,
+                score=lambda: self.score(there),
+                minutes=minutes,
+                checkpoint=checkpoint,
+                callback=callback,
+                fabric=fabric,
+                about=self._about(data, weights),
+            )
+        finally:
+            self.to(images.device)
         self.record = {
             "data": data.name,
             "kind": self.data_kind,
@@ -215,6 +277,24 @@ class Learned(Reconstructor):
             self.record["tier"] = self.tier
         self.after_fit(data)
         return self
+
+    def _take(self, weights: Mapping[str, Tensor]) -> None:
+        """These weights for the layers just built; parts that are there in training only stay new."""
+        try:
+            unknown = self.load_state_dict(weights, strict=False).unexpected_keys
+        except RuntimeError as error:
+            unknown = [" ".join(str(error).split())]
+        if unknown:
+            raise ValueError(
+                f"{type(self).__name__}.fine_tune data: the layers for this scanner are others than those "
+                f"learned ({shorten(', '.join(unknown), 200)}): fit it anew"
+            )
+
+    def _about(self, data: PairedData | UnpairedData, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+        """What a checkpoint must have been learned from to be gone on with."""
+        told = {"method": getattr(self, "name", type(self).__name__), "data": data.name}
+        told |= {"images": described(data), "scanner": asdict(cast(TrainedFor, self.trained_for))}
+        return told | ({"first weights": digest(weights)} if weights else {})
 
     def before_fit(self, data: PairedData | UnpairedData) -> None:
         """What a method looks at, or refuses, before `fit` makes its layers; nothing unless it says so."""
@@ -238,8 +318,8 @@ class Learned(Reconstructor):
                 f"{name}: trained for images {scanner.in_shape} from data {scanner.out_shape}, got a problem "
                 f"with {problem.A.in_shape} from {problem.A.out_shape}: fit it to this one"
             )
-        if not self.any_geometry and fingerprint(_words(problem.A)) != scanner.hash:
-            mine, other = shorten(scanner.operator, 200), shorten(_words(problem.A), 200)
+        if not self.any_geometry and fingerprint(words(problem.A)) != scanner.hash:
+            mine, other = shorten(scanner.operator, 200), shorten(words(problem.A), 200)
             raise ValueError(
                 f"{name}: trained for {mine}, got {other}, of the same shapes: fit it to this one, "
                 "or set any_geometry = True to try regardless"
@@ -267,13 +347,16 @@ def described(data: PairedData | UnpairedData) -> dict[str, Any]:
 
 def _scanner(problem: Problem, images: Tensor) -> TrainedFor:
     A = problem.A
-    words = _words(A)
+    told = words(A)
     scale = float(images.flatten(1).abs().amax(1).mean())
     if not scale > 0:
         raise ValueError("fit data: the training images are zero everywhere")
     is_complex = images.is_complex() or problem.linear.is_complex()
-    return TrainedFor(A.in_shape, A.out_shape, words, fingerprint(words), A.norm(), scale, is_complex)
+    return TrainedFor(A.in_shape, A.out_shape, told, fingerprint(told), A.norm(), scale, is_complex)
 
 
-def _words(A: LinearOperator) -> str:
-    return repr(getattr(A, "geometry", A))
+def words(A: LinearOperator) -> str:
+    """The geometry, or else the operator and the trajectories in it."""
+    told = repr(getattr(A, "geometry", A))
+    paths = [p for m in A.modules() if isinstance(p := getattr(m, "trajectory", None), Tensor)]
+    return f"{told}, trajectory {digest({str(i): k for i, k in enumerate(paths)})}" if paths else told

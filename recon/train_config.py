@@ -66,6 +66,10 @@ class TrainingConfig:
         name = type(self).__name__
         for key in ("steps", "batch_size", "reuse", "validate_every", "checkpoint_every", "accumulate"):
             within(f"{name} {key}", getattr(self, key), 1, 10**9)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(field.default, bool) and not isinstance(value, bool):
+                raise ValueError(f"{name} {field.name}: expected True or False, got {value!r}")
         within(f"{name} inverse_steps", self.inverse_steps, 1, 10**9)
         within(f"{name} warmup", self.warmup, 0, 10**9)
         within(f"{name} seed", self.seed, 0, 2**31 - 1)
@@ -100,9 +104,12 @@ class TrainingConfig:
                 )
 
 
-def rate(config: TrainingConfig, position: float) -> float:
-    """min(1, (position + 1) / warmup) · schedule · learning_rate, where `position` counts steps."""
-    rise = min(1.0, (position + 1) / config.warmup) if config.warmup else 1.0
+def rate(config: TrainingConfig, position: float, step: int) -> float:
+    """min(1, (step + 1) / warmup) · schedule(position) · learning_rate.
+
+    `position` is that of `step`, or further on where time runs out before the steps do.
+    """
+    rise = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
     return config.learning_rate * rise * SCHEDULES[config.schedule](config, position)
 
 

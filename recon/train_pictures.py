@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,8 +45,10 @@ class Pictures:
         """Draw, if this step has been validated."""
         if progress.curve and progress.curve[-1]["step"] == progress.step != self._last:
             self._last = progress.step
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_bytes(self.folder / f"step-{progress.step:06d}.png", self.drawn())
+            try:
+                write_bytes(self.folder / f"step-{progress.step:06d}.png", self.drawn())
+            except OSError as error:
+                warnings.warn(f"train: no picture: {error}; training goes on", RuntimeWarning, stacklevel=2)
 
     @torch.no_grad()
     def drawn(self) -> bytes:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from .checkpoints import read_tensors, write_tensors
-from .train_config import TrainingConfig, differences, rate
+from .train_config import TrainingConfig, as_json, differences, rate
 from .train_fabric import Ranks
 from .train_log import Progress
 from .train_players import MOST, Loss, Player, Turn, turns
@@ -29,9 +30,15 @@ class State:
     """Weights of a network, their running averages, and the optimiser of every player."""
 
     def __init__(
-        self, network: nn.Module, config: TrainingConfig, ranks: Ranks, loss: Loss | Sequence[Player]
+        self,
+        network: nn.Module,
+        config: TrainingConfig,
+        ranks: Ranks,
+        loss: Loss | Sequence[Player],
+        about: Mapping[str, Any] | None = None,
     ):
         self.network, self.config, self.ranks = network, config, ranks
+        self.about = as_json(dict(about or {}))
         self.named, self.turns = turns(network, loss, config)
         self.decay = {k: t.config.average for t in self.turns if t.config.average for k in t.named}
         self.averaged = {k: self.named[k].detach().clone() for k in self.decay}
@@ -57,7 +64,7 @@ class State:
         for turn, times in zip(self.turns, counts, strict=True):
             self._alone(turn)
             for _ in range(times):
-                values = self.step(turn, *losses(step, taken, turn.player), rate(turn.config, position))
+                values = self.step(turn, *losses(step, taken, turn.player), rate(turn.config, position, step))
                 # what a later step meets is no longer the state after a cycle
                 self.between, taken = False, taken + 1
                 for name, value in values.items():
@@ -123,6 +130,8 @@ class State:
             with self.precision():
                 terms = turn.named_terms(part())
             for name, term in terms.items():
+                if not term.requires_grad:
+                    continue
                 gradients = torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True)
                 if any(g is not None and not bool(torch.isfinite(g).all()) for g in gradients):
                     return _named(name)
@@ -154,6 +163,15 @@ class State:
             self.network.load_state_dict(self.best)
         self.network.eval().requires_grad_(False)
 
+    @contextmanager
+    def finished_if_broken_off(self) -> Iterator[None]:
+        """Within, any way out but the end leaves the network as `finish` does, ready to be used."""
+        try:
+            yield
+        except BaseException:
+            self.finish(best=False)
+            raise
+
     def finite(self) -> bool:
         """Whether everything the network holds is: a bad batch spoils running statistics, too."""
         held = (v for v in self.network.state_dict().values() if v.is_floating_point() or v.is_complex())
@@ -176,6 +194,7 @@ class State:
             "seconds": progress.seconds,
             "scores": progress.scores,
             "curve": progress.curve,
+            "about": self.about,
         }
         if self.best:
             header["best"] = self.best_at
@@ -190,10 +209,17 @@ class State:
                 f"{path}: checkpoint of another configuration ({'; '.join(told[:5])}); "
                 "remove it or give another path"
             )
+        # checkpoints from before this was kept say nothing
+        told = _unlike(self.about, header["about"]) if header.get("about") and self.about else []
+        if told:
+            raise ValueError(
+                f"{path}: checkpoint of a training on something else ({'; '.join(told[:5])}); "
+                "remove it or give another path"
+            )
         try:
             self.network.load_state_dict(_part(tensors, "network."))
-            for k in self.averaged:
-                self.averaged[k].copy_(tensors[f"average.{k}"])
+            for k, held in self.averaged.items():
+                held.copy_(_of_shape(held, f"average.{k}", tensors[f"average.{k}"]))
             if header.get("best"):
                 value, step = header["best"]
                 self.best, self.best_at = _part(tensors, "best."), (float(value), int(step))
@@ -203,6 +229,8 @@ class State:
                 for k, value in _part(tensors, f"optimizer.{key}.").items():
                     owner = next(t for t in self.turns if k in t.named)
                     owner.optimizer.state[self.named[k]][key] = _beside(self.named[k], key, value)
+            for turn in self.turns:
+                _same_keys(turn.optimizer)
         except (RuntimeError, KeyError, TypeError, ValueError, StopIteration) as error:
             raise ValueError(f"{path}: checkpoint of another network ({error})") from None
         try:
@@ -229,6 +257,29 @@ def _named(name: str) -> str:
     return f"the loss term {name!r}" if name else "the loss"
 
 
+def _unlike(mine: Any, other: Any, where: str = "") -> list[str]:
+    """Where two descriptions differ; numbers may by a thousandth, which processors and threads do to them."""
+    if isinstance(mine, dict) and isinstance(other, dict):
+        keys = sorted({*mine, *other})
+        return [t for k in keys for t in _unlike(mine.get(k), other.get(k), f"{where} {k}".strip())]
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (mine, other))
+    same = math.isclose(mine, other, rel_tol=1e-3) if numbers else mine == other
+    return [] if same else [f"{where} {shorten(str(other), 60)}, not {shorten(str(mine), 60)}"]
+
+
+def _of_shape(wanted: Tensor, name: str, value: Tensor) -> Tensor:
+    if value.shape != wanted.shape:
+        raise KeyError(f"{name} of shape {tuple(value.shape)} for {tuple(wanted.shape)}")
+    return value
+
+
+def _same_keys(optimizer: torch.optim.Optimizer) -> None:
+    """KeyError unless the optimiser knows the same of every weight that it knows."""
+    kinds = [set(state) for state in optimizer.state.values()]
+    if odd := [kind ^ kinds[0] for kind in kinds if kind != kinds[0]]:
+        raise KeyError(f"optimiser state {', '.join(map(str, sorted(odd[0])))} of some weights only")
+
+
 def _beside(weight: Tensor, key: str, value: Tensor) -> Tensor:
     """A part of the optimiser's state where it belongs: steps on the CPU, the rest by the weight."""
     if key == "step":
@@ -241,7 +292,12 @@ def _beside(weight: Tensor, key: str, value: Tensor) -> Tensor:
 def _progress(tensors: Mapping[str, Tensor], header: Mapping[str, Any], steps: int) -> Progress:
     step, seconds = header["step"], float(header["seconds"])
     losses, curve = tensors["losses"].tolist(), header.get("curve", [])
-    if isinstance(step, bool) or not isinstance(step, int) or step != len(losses) or not seconds >= 0:
+    if (
+        isinstance(step, bool)
+        or not isinstance(step, int)
+        or step != len(losses)
+        or not 0 <= seconds < math.inf
+    ):
         raise ValueError(f"step {step!r} with {len(losses)} losses after {seconds} s")
     scores = [(int(s), float(value)) for s, value in header["scores"]]
     # checkpoints from before there was a curve have scores alone

@@ -40,6 +40,7 @@ def train(
     checkpoint: str | Path | None = None,
     callback: Callable[[Progress], None] | None = None,
     fabric: Any = None,
+    about: Mapping[str, Any] | None = None,
 ) -> Progress:
     """Lower E loss(problem, images) over the weights of `network`.
 
@@ -62,9 +63,11 @@ def train(
     callback : given the progress after every step
     fabric : a launched Lightning Fabric, to share every batch among processes (see `recon.train_fabric`);
         network and data are on its device already, files are those of its first process
+    about : what is learned from, in words and numbers; a checkpoint about something else is refused
 
     With a checkpoint, SIGINT (Ctrl-C) and SIGTERM let the step end, write it, and then leave by
-    KeyboardInterrupt or SystemExit; a second SIGINT leaves at once. A folder that cannot be written to is an
+    KeyboardInterrupt or SystemExit; a second SIGINT leaves at once. However it is left, the network then has
+    its latest (averaged) weights, in evaluation mode. A folder that cannot be written to is an
     error at the start; a checkpoint that cannot be written later (disk full) leaves the one before whole, is
     a RuntimeWarning, and training goes on.
 
@@ -72,14 +75,17 @@ def train(
     step and seed. The network then has its last finite (averaged) weights, and the checkpoint is of that
     step.
     """
-    ranks, state = Ranks(fabric), State(network, config, Ranks(fabric), loss)
+    if minutes is not None and not minutes > 0:
+        raise ValueError(f"train minutes: expected a positive number or None, got {minutes}")
+    ranks, state = Ranks(fabric), State(network, config, Ranks(fabric), loss, about)
     progress = Progress(steps=config.steps)
     files = _Files(Path(checkpoint) if checkpoint else None, state, ranks)
     progress = files.begin(progress)
     network.train().requires_grad_(True)
-    batches = _Batches(data, config, ranks, 1 if len(state.turns) == 1 else MOST)
+    alone = len(state.turns) == 1 and state.turns[0].player.steps == 1
+    batches = _Batches(data, config, ranks, 1 if alone else MOST)
     started = time.perf_counter() - progress.seconds
-    with _asked_to_stop(checkpoint is not None) as asked:
+    with _asked_to_stop(checkpoint is not None) as asked, state.finished_if_broken_off():
         while progress.step < config.steps and not (minutes and progress.seconds >= 60 * minutes):
             spent = progress.seconds / (60 * minutes) if minutes else 0.0
             position = max(progress.step, spent * config.steps)
@@ -145,7 +151,7 @@ class _Batches:
         self, loss: Loss, problem: Problem, images: Tensor, draw: int
     ) -> Callable[[], Mapping[str, Tensor]]:
         seed, rank = self.config.seed, self.ranks.rank
-        return lambda: named_terms(loss(problem, images, _generator(seed, draw + (rank << 48))))
+        return lambda: named_terms(loss(problem, images, _generator(seed, draw, rank)))
 
 
 class _Files:
@@ -173,6 +179,14 @@ class _Files:
         """Write checkpoint and curve; False, with a warning, where the disk will not take them."""
         if self.path is None or not self.ranks.first:
             return self.path is not None
+        if not self.state.finite():
+            warnings.warn(
+                f"train: no checkpoint of step {progress.step}: the network is not finite; the one "
+                "before stays",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            return False
         try:
             self.state.save(self.path, progress)
         except OSError as error:
@@ -241,5 +255,6 @@ def _asked_to_stop(active: bool) -> Iterator[list[int]]:
             signal.signal(n, handler or signal.SIG_DFL)
 
 
-def _generator(seed: int, number: int) -> torch.Generator:
-    return torch.Generator().manual_seed(((seed << 32) + number) % 2**64)
+def _generator(seed: int, number: int, rank: int = 0) -> torch.Generator:
+    # torch's generator on the CPU reads the lowest 32 bits only: seeds and ranks start far apart in these
+    return torch.Generator().manual_seed((number + seed * 0x9E3779B1 + rank * 0x85EBCA6B) % 2**32)

@@ -26,7 +26,7 @@ class Shrinkage(nn.Module):
         self.forth = nn.Sequential(_conv(first, features), nn.ReLU(), _conv(features, features))
         self.back = nn.Sequential(_conv(features, features), nn.ReLU(), _conv(features, first))
         self.out = _conv(features, channels) if plus else nn.Identity()
-        self.threshold = nn.Parameter(torch.tensor(threshold))
+        self.threshold = nn.Parameter(torch.tensor(float(threshold)))
 
     def forward(self, r: Tensor) -> Tensor:
         d = self.into(r)

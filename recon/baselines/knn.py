@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..base import Reconstructor
-from ..checkpoints import read_tensors, write_tensors
+from ..checkpoints import beside, read_tensors, write_tensors
 from ..data.sets import PairedData, UnpairedData
 from ..problem import Problem
 from .filters import mirrored
@@ -146,7 +146,7 @@ class PatchRegression(Reconstructor):
         """Write what was learned, and the settings, to one safetensors file."""
         if getattr(self, self.tables[0]) is None:
             raise ValueError(f"{type(self).__name__}.save: nothing learned yet: call fit(data) first")
-        file = Path(path).with_suffix(".safetensors")
+        file = beside(path, ".safetensors")
         tensors = {k: v.half() if half and v.is_floating_point() else v for k, v in self.state_dict().items()}
         settings = {name: getattr(self, name) for name in self.settings}
         write_tensors(
@@ -157,7 +157,7 @@ class PatchRegression(Reconstructor):
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """The method that `save` wrote."""
-        file = Path(path).with_suffix(".safetensors")
+        file = beside(path, ".safetensors")
         tensors, header = read_tensors(file)
         settings: Any = header.get("settings")
         if header.get("method") != cls.name or not isinstance(settings, dict):

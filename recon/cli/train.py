@@ -46,6 +46,12 @@ if TYPE_CHECKING:
     help="Of images in files: window=-1000,2000 crop=[64,64] stack=3 validation=0.2 rotate=10 …",
 )
 @click.option(
+    "--from",
+    "start",
+    metavar="WEIGHTS",
+    help="Go on from these, a file or shipped ones as METHOD-PROBLEM, instead of from the first weights.",
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path),
     default=Path("weights"),
@@ -94,6 +100,7 @@ def train(
     unpaired: tuple[Path, Path] | None,
     listed: Path | None,
     about: tuple[str, ...],
+    start: str | None,
     out: Path,
     steps: int | None,
     minutes: float | None,
@@ -129,7 +136,7 @@ def train(
         check_writable(out)
         data, name, called = _data(problem, paired, unpaired, listed, about)
         data.of_kind(METHODS[method].data_kind)  # images that are no pairs are an error now
-        configured(method, data, changes)
+        configured(method, data, changes, start)
     fabric = launched() if devices else None
     first = Ranks(fabric).first
     stem = out / f"{method}-{name}"
@@ -148,6 +155,7 @@ def train(
         "log": tensorboard,
         "pictures": pictures,
         "called": called,
+        "start": start,
         **changes,
     }
     try:
@@ -205,6 +213,9 @@ def _data(
     return task.data("paired"), task.name, problem
 
 
+PYTHON = {"True": "true", "False": "false", "None": "null"}
+
+
 class _Bar:
     """A bar of steps, made anew for every training."""
 
@@ -237,7 +248,7 @@ def _settings(given: tuple[str, ...], steps: int | None) -> dict[str, Any]:
 
 
 def _pieces(given: tuple[str, ...], option: str) -> dict[str, Any]:
-    """Values by key from KEY=VALUE: JSON where it is JSON, else text."""
+    """Values by key from KEY=VALUE: JSON where it is JSON, or a Python constant, else text."""
     pieces: dict[str, Any] = {}
     for text in given:
         key, equals, value = text.partition("=")
@@ -247,7 +258,7 @@ def _pieces(given: tuple[str, ...], option: str) -> dict[str, Any]:
         if key in pieces:
             raise ValueError(f"{option} {text}: {key} is set twice")
         try:
-            pieces[key] = json.loads(value)
+            pieces[key] = json.loads(PYTHON.get(value, value))
         except json.JSONDecodeError:
             pieces[key] = value
     return pieces

@@ -59,7 +59,8 @@ def translate(
     """
     import hashlib
 
-    from ..data.translation.apply import Translation, load_method
+    from ..checkpoints import load_method
+    from ..data.translation.apply import Translation
     from ..data.translation.folder import Run
     from ..data.translation.window import Window
 

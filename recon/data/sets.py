@@ -38,10 +38,10 @@ class PairedData:
     def __init__(self, train: Pair, validation: Pair, name: str = "pairs"):
         self.name = name
         self._train, self._validation = _checked("train", *train), _checked("validation", *validation)
-        if train[0].A.out_shape != validation[0].A.out_shape:
+        first, second = train[0].A, validation[0].A
+        if (first.in_shape, first.out_shape) != (second.in_shape, second.out_shape):
             raise ValueError(
-                f"PairedData: train and validation must come from one operator, "
-                f"got {train[0].A!r} and {validation[0].A!r}"
+                f"PairedData: train and validation must be of one scanner, got {first!r} and {second!r}"
             )
 
     @property

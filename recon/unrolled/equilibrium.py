@@ -78,9 +78,7 @@ class DeepEquilibrium(Unrolled):
         c = self.config
         with torch.no_grad():
             x, _ = self._solve(A, y)
-        if not torch.is_grad_enabled():
-            return x
-        x = self.once(A, y, x)  # carries the gradient to weights and data
+        x = self.once(A, y, x)  # carries the gradient to weights and data, where one is asked for
         if not x.requires_grad:
             return x
         at = x.detach().requires_grad_()

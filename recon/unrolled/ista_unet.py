@@ -43,7 +43,7 @@ class ISTAUNetConfig(UnrolledConfig):
         within("ISTAUNet base", self.base, 1, 10_000)
         within("ISTAUNet depth", self.depth, 1, 12)
         within("ISTAUNet iterations", self.iterations, 1, 100_000)
-        at_least("ISTAUNet step", self.step, 0.0)
+        at_least("ISTAUNet step", self.step, 1e-12)  # its logarithm is learned
         if not isinstance(self.thresholds, tuple) or len(self.thresholds) > self.depth:
             raise ValueError(
                 f"ISTAUNet thresholds: expected at most {self.depth} numbers, got {self.thresholds!r}"

@@ -70,7 +70,7 @@ class ItNet(Unrolled):
         self.nets = nn.ModuleList(
             UNet(channels, channels, widths, norm=c.norm, residual=True) for _ in range(count)
         )
-        self.data_steps = nn.Parameter(torch.tensor(c.data_steps))
+        self.data_steps = nn.Parameter(torch.tensor([float(v) for v in c.data_steps]))
 
     def iterate(self, A: LinearOperator, y: Tensor) -> Tensor:
         c, inner = unscaled(A)

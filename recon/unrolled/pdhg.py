@@ -54,7 +54,7 @@ class LearnedPDHG(Unrolled):
         one, two = (real_channels(k, scanner.complex) for k in (1, 2))
         self.dual = Convolutions(two, one, c.hidden, activation=c.activation)
         self.primal = Convolutions(one, one, c.hidden, activation=c.activation)
-        self.steps = nn.Parameter(torch.tensor([c.sigma, c.tau, c.theta]))
+        self.steps = nn.Parameter(torch.tensor([float(v) for v in (c.sigma, c.tau, c.theta)]))
 
     def iterate(self, A: LinearOperator, y: Tensor) -> Tensor:
         sigma, tau, theta = self.steps

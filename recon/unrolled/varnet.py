@@ -110,9 +110,9 @@ class VarNet(Unrolled):
             coded = Encoding(inner, self.sensitivities(inner, y))
             if config.form == "image":
                 return self._on_images(coded, y)
-            return self._in_kspace(coded.expand, coded.reduce, coded.mask, y)
+            return self._in_kspace(coded.expand, coded.reduce, coded.mask.to(y.real), y)
         E = Sense(torch.ones_like(inner.mask), inner.maps, inner.in_shape, inner.ndim)
-        return self._in_kspace(E, E.adjoint, inner._over_coils(inner.mask), y)
+        return self._in_kspace(E, E.adjoint, inner._over_coils(inner.mask).to(y.real), y)
 
     def _on_images(self, A: LinearOperator | Encoding, y: Tensor) -> Tensor:
         def cascade(net: nn.Module, step: Tensor, x: Tensor) -> Tensor:

@@ -4,12 +4,21 @@ import math
 import pytest
 import torch
 
-from operators import Gaussian, ParallelBeam, XRay
-from recon import AUTOMAP, METHODS, AdversarialRegularisation, FBPUNet, LearnedPrimalDual, Problem
+from operators import Gaussian, NonUniformFourier, ParallelBeam, XRay
+from recon import (
+    AUTOMAP,
+    METHODS,
+    AdversarialRegularisation,
+    FBPUNet,
+    LearnedGradient,
+    LearnedPrimalDual,
+    Problem,
+)
 from recon.baselines.automap import AUTOMAPConfig
 from recon.baselines.postprocess import FBPUNetConfig
 from recon.checkpoints import read_tensors, write_tensors
-from recon.data import SimulatedPairs
+from recon.data import PairedData, SimulatedPairs
+from recon.data.sets import selected
 from recon.unrolled.primal_dual import LearnedPrimalDualConfig
 
 LEARNED = [LearnedPrimalDual, FBPUNet, AUTOMAP, AdversarialRegularisation]
@@ -189,6 +198,11 @@ def repack(path, change):
         (lambda c: c.update(method="no-such"), "no-such"),
         (lambda c: c.update(method="deep-image-prior"), "nothing learned"),
         (lambda c: c.update(format=99), "format"),
+        (lambda c: c.update(format=True), "format"),
+        (lambda c: c.update(method=["learned-primal-dual"]), "name of a method"),
+        (lambda c: c["config"].update(learning_rate=10**400), "learning_rate|float"),
+        (lambda c: c["config"].update(shared="no"), "shared: expected True or False"),
+        (lambda c: c["trained_for"].update(norm=True), "norm"),
         (lambda c: c.update(weights=[]), "weights"),
         (lambda c: c["weights"].update(sha256="0" * 64), "damaged"),
     ],
@@ -257,3 +271,127 @@ def test_methods_without_weights_have_nothing_to_save():
         DeepImagePrior().save("x")
     with pytest.raises(ValueError, match="nothing learned"):
         DeepImagePrior.pretrained("ellipses-small")
+
+
+def test_a_point_in_the_name_is_no_suffix(tmp_path):
+    method, _ = fitted(LearnedPrimalDual)
+    paths = [method.save(tmp_path / name) for name in ("run-0.1", "run-0.2")]
+    assert [p.name for p in paths] == ["run-0.1.safetensors", "run-0.2.safetensors"]
+    assert len(list(tmp_path.iterdir())) == 4
+    for given in (tmp_path / "run-0.1", *paths, tmp_path / "run-0.2.json"):
+        assert LearnedPrimalDual.load(given).config == method.config
+
+
+def test_what_does_not_fit_into_half_precision_stays_single(tmp_path):
+    method, _ = fitted(LearnedPrimalDual)
+    large = next(p for p in method.parameters() if p.numel() > 64)
+    with torch.no_grad():
+        large.view(-1)[0] = 1e5
+    method.save(tmp_path / "w", half=True)
+    kept = dict(LearnedPrimalDual.load(tmp_path / "w").named_parameters())
+    name = next(k for k, p in method.named_parameters() if p is large)
+    assert torch.equal(kept[name], large)
+    with torch.no_grad():
+        large.view(-1)[0] = torch.nan
+    with pytest.raises(ValueError, match="NaN or inf"):
+        method.save(tmp_path / "w")
+
+
+def test_a_card_that_cannot_be_written_leaves_the_pair_before(tmp_path, monkeypatch):
+    from pathlib import Path
+
+    method, data = fitted(LearnedPrimalDual)
+    method.save(tmp_path / "w")
+    real = Path.open
+
+    def full(self, *arguments, **keywords):
+        if ".json." in self.name:
+            raise OSError(28, "No space left on device")
+        return real(self, *arguments, **keywords)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(OSError, match="No space left"):
+        type(method)(method.config, seed=1).fit(data).save(tmp_path / "w")
+    monkeypatch.undo()
+    assert LearnedPrimalDual.load(tmp_path / "w").config == method.config
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_black_validation_image_ends_no_training():
+    data = boxes_data()
+    problem, truth = data.validation
+    whole = LearnedPrimalDual.examples()[0].fit(data)
+    truth = truth.clone()
+    truth[1] = 0
+    told = whole.scores(PairedData(data.train, (problem, truth)))
+    keep = torch.tensor([0, 2, 3])
+    expected = whole.scores(PairedData(data.train, (selected(problem, keep), truth[keep])))
+    assert told == pytest.approx(expected, rel=1e-6)
+    assert whole.scores(PairedData(data.train, (problem, 0 * truth))) == {}
+
+
+def test_validation_data_of_another_scanner_are_refused_before_training():
+    data, steps = boxes_data(), []
+    A = XRay(geometry(shift=0.1))
+    other = Problem(A, data.validation[0].y, data.validation[0].noise)
+    with pytest.raises(ValueError, match="of the same shapes"):
+        LearnedPrimalDual.examples()[0].fit(
+            PairedData(data.train, (other, data.validation[1])), callback=steps.append
+        )
+    assert not steps
+
+
+def test_another_trajectory_of_the_same_shape_is_refused():
+    generator = torch.Generator().manual_seed(0)
+
+    def problem(reach):
+        k = reach * (2 * torch.rand(150, 2, generator=generator) - 1)
+        A = NonUniformFourier((12, 12), k)
+        x = torch.rand(3, 12, 12, generator=generator).to(torch.complex64)
+        return Problem(A, A(x), Gaussian(sigma=0.01, data_ndim=1)), x
+
+    one, other = problem(3.0), problem(0.3)
+    method = LearnedGradient(steps=2, batch_size=2, iterations=2).fit(PairedData(one, one))
+    assert method(one[0]).isfinite().all()
+    with pytest.raises(ValueError, match="trajectory"):
+        method(other[0])
+
+
+def test_a_checkpoint_of_another_scanner_is_refused(tmp_path):
+    path, small = tmp_path / "run.safetensors", LearnedPrimalDual.examples()[0]
+    small.fit(boxes_data(), checkpoint=path)
+    turned = SimulatedPairs(
+        geometry(shift=0.1), Gaussian(relative=0.05), boxes, validation_size=4, name="boxes"
+    )
+    with pytest.raises(ValueError, match="scanner hash"):
+        LearnedPrimalDual.examples()[0].fit(turned, checkpoint=path)
+
+
+def test_fine_tuning_goes_on_from_the_weights_there_are(tmp_path):
+    method, data = fitted(LearnedPrimalDual)
+    before = {k: v.clone() for k, v in method.state_dict().items()}
+    method.fine_tune(data, steps=1, learning_rate=1e-12)
+    for k, v in method.state_dict().items():
+        torch.testing.assert_close(v, before[k], rtol=0, atol=1e-9)
+    assert method.config.steps == 1 and method.record["before"]["data"] == "boxes"
+    # another scanner, whose data have another shape: a network of convolutions does not mind
+    angles = [(k + 0.5) * math.pi / 9 for k in range(9)]
+    other = SimulatedPairs(
+        ParallelBeam((12, 12), 1.0, angles, 19, 1.0), Gaussian(relative=0.05), boxes, validation_size=4
+    )
+    tuned = method.fine_tune(other, steps=2)
+    assert tuned.trained_for.out_shape == (9, 19) and tuned(other.validation[0]).shape == (4, 12, 12)
+    tuned.save(tmp_path / "tuned")
+    assert LearnedPrimalDual.load(tmp_path / "tuned").record["before"]["before"]["data"] == "boxes"
+    with pytest.raises(ValueError, match="hidden cannot be changed"):
+        method.fine_tune(data, hidden=7)
+    with pytest.raises(ValueError, match="nothing learned yet"):
+        LearnedPrimalDual().fine_tune(data)
+    full, _ = fitted(AUTOMAP)
+    with pytest.raises(ValueError, match="fit it anew"):
+        full.fine_tune(other, steps=1)
+
+
+def test_the_configuration_of_another_method_is_refused():
+    with pytest.raises(ValueError, match="expected LearnedPrimalDualConfig, got FBPUNetConfig"):
+        LearnedPrimalDual(FBPUNetConfig())

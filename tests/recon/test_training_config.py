@@ -10,9 +10,12 @@ from recon.train_config import TrainingConfig, rate
 def test_rates_are_those_of_the_schedules():
     def rates(**changes):
         c = TrainingConfig(steps=10, learning_rate=2.0, **changes)
-        return [rate(c, k) for k in range(10)]
+        return [rate(c, k, k) for k in range(10)]
 
     assert rates(schedule="constant", warmup=4) == [0.5, 1.0, 1.5] + 7 * [2.0]
+    # where time runs out first, the schedule hurries and the warm-up does not
+    c = TrainingConfig(steps=10, learning_rate=2.0, schedule="linear", warmup=4)
+    assert rate(c, 7.5, 1) == 2.0 * 0.5 * 0.5
     assert rates(schedule="linear") == pytest.approx(5 * [2.0] + [2.0, 1.6, 1.2, 0.8, 0.4], rel=1e-12)
     assert rates(schedule="step", milestones=(3, 7), decay=0.5) == 3 * [2.0] + 4 * [1.0] + 3 * [0.5]
     assert rates(schedule="inverse", inverse_steps=2)[:5] == [2.0, 2 / 1.5, 1.0, 2 / 2.5, 2 / 3]

@@ -14,7 +14,7 @@ from operators import ParallelBeam, XRay
 from recon.checkpoints import read_tensors, write_tensors
 from recon.train_config import OPTIMIZERS, SCHEDULES, TrainingConfig, differences
 from recon.train_log import TensorBoard, curve_path, read_curve
-from recon.training import DivergedError, train
+from recon.training import DivergedError, _generator, train
 
 
 class Points:
@@ -202,7 +202,7 @@ def test_nan_stops_and_keeps_the_last_good_weights(tmp_path, where, message):
     with pytest.raises(DivergedError, match=f"{message}.* step 6 of 11, seed 7; the weights of step 5"):
         train(net, poisoned(net, where, 6), Points(), config(average=0.5, seed=7), checkpoint=path)
     with pytest.raises(Killed):
-        train(good, loss_of(good), Points(), config(average=0.5, seed=7), callback=killing(5))
+        train(good, loss_of(good), Points(), config(seed=7), callback=killing(5))
     assert not net.training and all(p.grad is None and not p.requires_grad for p in net.parameters())
     assert bool(torch.isfinite(flat(net)).all())
     # healthy from there on: the checkpoint is of step 5 and of the averaged weights the network has
@@ -432,3 +432,107 @@ def test_cards_and_headers_are_json(tmp_path):
     path, net = tmp_path / "run.safetensors", network()
     train(net, loss_of(net), Points(), config(milestones=(2,)), checkpoint=path)
     assert json.loads(json.dumps(read_tensors(path)[1]))["config"]["milestones"] == [2]
+
+
+def test_seeds_and_ranks_draw_different_numbers():
+    def drawn(seed, rank=0):
+        return [torch.rand(4, generator=_generator(seed, k, rank)) for k in range(3)]
+
+    streams = [drawn(0), drawn(1), drawn(2), drawn(12345), drawn(0, 1), drawn(1, 1)]
+    together = torch.stack([v for stream in streams for v in stream])
+    assert len(torch.unique(together, dim=0)) == len(together)
+    # weights were shipped that seed 0 made
+    assert torch.equal(drawn(0)[2], torch.rand(4, generator=torch.Generator().manual_seed(2)))
+
+
+def test_the_seed_decides_which_batches_are_drawn():
+    seen = {}
+
+    class Watched(Points):
+        def __init__(self, seed):
+            self.mine = seen.setdefault(seed, [])
+
+        def batches(self, size, generator):
+            for problem, x in super().batches(size, generator):
+                self.mine.append(x)
+                yield problem, x
+
+    for seed in (0, 1):
+        net = network()
+        train(net, loss_of(net), Watched(seed), config(seed=seed, steps=3))
+    assert not any(torch.equal(a, b) for a in seen[0] for b in seen[1])
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, Killed])
+def test_a_training_that_is_left_leaves_a_network_to_be_used(interrupt):
+    net, twin = network(), network()
+
+    def leave(progress):
+        if progress.step == 5:
+            raise interrupt
+
+    with pytest.raises(interrupt):
+        train(net, loss_of(net), Points(), config(average=0.5), callback=leave)
+    assert not net.training and not any(p.requires_grad for p in net.parameters())
+    with pytest.raises(interrupt):
+        train(twin, loss_of(twin), Points(), config(), callback=leave)
+    assert not torch.equal(flat(net), flat(twin))  # the averaged weights, not the last
+
+
+def test_a_checkpoint_about_something_else_is_refused(tmp_path):
+    path, net = tmp_path / "run.safetensors", network()
+    about = {"data": "points", "scanner": {"hash": "abc", "image_scale": 0.5}}
+    train(net, loss_of(net), Points(), config(), checkpoint=path, about=about)
+    again = network()
+    near = {"data": "points", "scanner": {"hash": "abc", "image_scale": 0.5 + 1e-6}}
+    train(again, loss_of(again), Points(), config(), checkpoint=path, about=near)
+    assert torch.equal(flat(again), flat(net))
+    other = {"data": "points", "scanner": {"hash": "xyz", "image_scale": 0.5}}
+    with pytest.raises(ValueError, match=r"something else \(scanner hash abc, not xyz\)"):
+        train(again, loss_of(again), Points(), config(), checkpoint=path, about=other)
+
+
+def test_a_network_that_is_not_finite_does_not_replace_the_checkpoint(tmp_path):
+    path, net = tmp_path / "run.safetensors", network()
+    net[1].register_buffer("watched", torch.zeros(()))
+
+    def spoil(progress):
+        if progress.step == 6:
+            net[1].watched.fill_(torch.inf)
+
+    with pytest.warns(RuntimeWarning, match="not finite"):
+        train(net, loss_of(net), Points(), config(), checkpoint=path, callback=spoil)
+    assert read_tensors(path)[1]["step"] == 4
+
+
+def test_a_constant_term_beside_a_bad_gradient_is_no_other_error():
+    net = network()
+
+    def loss(problem, x, generator):  # the root has no slope at 0
+        return {"constant": torch.ones(()), "steep": (net[0].weight * 0).square().sum().sqrt()}
+
+    with pytest.raises(DivergedError, match="gradient of the loss term 'steep'"):
+        train(net, loss, Points(), config())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t.update({"average.0.weight": torch.zeros(1, 1)}),
+        lambda t: t.pop("optimizer.exp_avg_sq.0.weight"),
+    ],
+)
+def test_a_tampered_checkpoint_is_refused(tmp_path, change):
+    path, net = tmp_path / "run.safetensors", network()
+    train(net, loss_of(net), Points(), config(average=0.5), checkpoint=path)
+    tensors, header = read_tensors(path)
+    change(tensors)
+    write_tensors(path, tensors, header)
+    with pytest.raises(ValueError, match="another network"):
+        train(network(), loss_of(net), Points(), config(average=0.5), checkpoint=path)
+
+
+def test_no_time_at_all_is_refused():
+    net = network()
+    with pytest.raises(ValueError, match="minutes: expected a positive number"):
+        train(net, loss_of(net), Points(), config(), minutes=0)

@@ -339,3 +339,19 @@ def test_two_processes_make_the_steps_of_one():
     assert torch.equal(flat(nets[0][0]), flat(nets[1][0]))
     # the same sums in another order, in float64
     torch.testing.assert_close(flat(nets[0][0]), flat(nets[2][0]), rtol=1e-10, atol=1e-12)
+
+
+def test_a_player_alone_with_several_steps_draws_anew_for_each():
+    net, points = nn.Linear(3, 1).double(), Points()
+
+    def loss(problem, x, generator):
+        drawn.append(torch.rand(2, generator=generator))
+        return net(x).square().mean()
+
+    drawn = []
+    train(
+        net, [Player("alone", net, loss, steps=3, fresh=True)], points, TrainingConfig(steps=4, batch_size=2)
+    )
+    assert len(points.drawn) == len(drawn) == 12
+    assert len({tuple(x.flatten().tolist()) for x in points.drawn}) == 12
+    assert len({tuple(x.tolist()) for x in drawn}) == 12

@@ -234,3 +234,53 @@ def test_pictures_of_volumes_and_complex_images_are_planes():
     volume = torch.arange(24.0).reshape(3, 2, 4)
     assert torch.equal(plane(volume), volume[1])
     assert torch.equal(plane(torch.tensor([[3 + 4j]])), torch.tensor([[5.0]]))
+
+
+def test_weights_to_go_on_from(tmp_path, problem):
+    first, second = tmp_path / "a", tmp_path / "b"
+    name = "learned-primal-dual-boxes"
+    assert call("learned-primal-dual", "--problem", problem, "--out", first, *settings()).exit_code == 0
+    weights = first / f"{name}.safetensors"
+    line = ("learned-primal-dual", "--problem", problem, "--from", weights, "--out", second)
+    done = call(*line, "--steps", 2, "--set", "learning_rate=1e-12", "--full")
+    assert done.exit_code == 0, done.output
+    old, new = LearnedPrimalDual.load(weights), LearnedPrimalDual.load(second / name)
+    assert new.config.steps == 2 and new.config.hidden == TINY["hidden"]
+    for a, b in zip(old.parameters(), new.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-9)
+    card = json.loads((second / f"{name}.json").read_text())["training"]
+    assert f"--from {weights}" in card["command"] and card["before"]["steps"] == TINY["steps"]
+    done = call(*line, "--set", "hidden=5")
+    assert done.exit_code != 0 and "hidden cannot be changed" in done.output
+    done = call("fbp-unet", *line[1:])
+    assert done.exit_code != 0 and "expected weights of fbp-unet" in done.output
+
+
+def test_seeds_there_are_of_the_same_images_or_trained_again(tmp_path):
+    said = []
+    for images in (4, 4, 5):
+        train_seeds("learned-primal-dual", data(images), tmp_path / "lpd", [0], **TINY, callback=said.append)
+        said.append("|")
+    trained = [k for k, mark in enumerate(said) if mark == "|"]
+    assert [b - a - 1 for a, b in zip([-1, *trained], trained, strict=False)] == [4, 0, 4]
+
+
+def test_text_that_is_no_truth_value_is_refused(tmp_path, problem):
+    line = ("learned-primal-dual", "--problem", problem, "--out", tmp_path, *settings(iterations=2))
+    done = call(*line, "--set", "shared=False")
+    assert done.exit_code == 0, done.output
+    assert LearnedPrimalDual.load(tmp_path / "learned-primal-dual-boxes").config.shared is False
+    done = call(*line, "--set", "shared=no")
+    assert done.exit_code != 0 and "shared: expected True or False, got 'no'" in done.output
+
+
+def test_pictures_on_a_full_disk_end_no_training(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("recon.train_pictures.write_bytes", full)
+    with pytest.warns(RuntimeWarning, match="no picture"):
+        train_method("learned-primal-dual", data(4), tmp_path / "lpd", pictures=tmp_path / "p", **TINY)
+    assert (tmp_path / "lpd.safetensors").exists()

@@ -9,7 +9,17 @@ from torch import nn
 
 from operators import Gaussian, NonUniformSense, ParallelBeam, Sense, XRay, fbp, radial
 from priors.networks.multiscale import MultiscaleDictionary, soft
-from recon import METHODS, DualDomain, ISTAUNet, Problem, VarNet
+from recon import (
+    METHODS,
+    DeepEquilibrium,
+    DualDomain,
+    ISTANet,
+    ISTAUNet,
+    ItNet,
+    LearnedPDHG,
+    Problem,
+    VarNet,
+)
 from recon.data import PairedData
 from recon.unrolled.sensitivity import Encoding, Sensitivities
 
@@ -309,3 +319,46 @@ def test_the_loss_is_that_of_both_domains():
     data = float((problem.y - problem.A(truth)).square().mean()) / (s * norm) ** 2
     loss = method.loss(problem, truth, generator())
     assert float(loss) == pytest.approx(1.5 * image + 3.0 * data, rel=1e-8)
+
+
+# ---- settings and data of other number types
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        ItNet(data_steps=(1, 1), base=4, depth=2, steps=2, batch_size=2),
+        LearnedPDHG(sigma=1, tau=1, theta=1, iterations=2, hidden=4, steps=2, batch_size=2),
+        ISTANet(threshold=0, phases=2, steps=2, batch_size=2),
+    ],
+    ids=lambda m: m.name,
+)
+def test_whole_numbers_will_do_where_numbers_are_asked_for(method):
+    data = pairs(ct())
+    assert method.fit(data)(data.validation[0]).isfinite().all()
+
+
+def test_a_step_of_zero_has_no_logarithm():
+    with pytest.raises(ValueError, match="ISTAUNet step"):
+        ISTAUNet(step=0.0)
+
+
+@pytest.mark.parametrize("form", ["image", "kspace"])
+def test_double_data_go_through_a_single_varnet(form, tmp_path):
+    data = pairs(Sense(lines(), maps(), shape=(N, N)))
+    changes = {"cascades": 1, "base": 4, "depth": 2, "form": form, "steps": 1, "batch_size": 2}
+    VarNet(**changes).fit(data).save(tmp_path / "w")
+    single, problem = VarNet.load(tmp_path / "w"), data.validation[0]
+    assert next(single.parameters()).dtype == torch.float32 and problem.y.dtype == torch.complex128
+    assert single(problem).dtype == torch.complex128
+
+
+def test_an_equilibrium_is_the_same_with_and_without_gradients():
+    data = pairs(ct())
+    method = DeepEquilibrium(iterations=3, hidden=4, steps=2, batch_size=2).fit(data)
+    problem = data.validation[0]
+    with torch.no_grad():
+        expected = method(problem)
+    assert torch.equal(method(problem), expected)
+    y = problem.y.clone().requires_grad_()
+    assert torch.equal(method(Problem(problem.A, y, problem.noise)).detach(), expected)

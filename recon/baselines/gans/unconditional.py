@@ -16,7 +16,7 @@ from priors.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from priors.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 from priors.networks.seeds import seeded
 
-from ...checkpoints import read_tensors, write_tensors
+from ...checkpoints import beside, read_tensors, write_tensors
 from ...data.sets import PairedData, UnpairedData
 from ...losses import adversarial_mode, gradient_penalty
 from ...problem import Problem
@@ -146,7 +146,7 @@ class Synthesis(nn.Module):
         """Write G and the configuration to `path`.safetensors."""
         if not bool(self.window[1] > self.window[0]):
             raise ValueError(f"{type(self).__name__}.save: nothing learned yet: call fit(data) first")
-        file = Path(path).with_suffix(".safetensors")
+        file = beside(path, ".safetensors")
         header = {"method": type(self).__name__, "config": asdict(self.config), "training": self.record}
         write_tensors(file, self.state_dict(), header)
         return file
@@ -154,7 +154,7 @@ class Synthesis(nn.Module):
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """What `save` wrote."""
-        file = Path(path).with_suffix(".safetensors")
+        file = beside(path, ".safetensors")
         tensors, header = read_tensors(file)
         if header.get("method") != cls.__name__:
             raise ValueError(f"{file}: expected weights of {cls.__name__}, got {header.get('method')!r}")

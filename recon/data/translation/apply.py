@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -13,7 +12,8 @@ from torch import Tensor
 
 from operators import Identity
 
-from ...checkpoints import ZOO, fingerprint
+from ...checkpoints import fingerprint
+from ...checkpoints import load_method as load_method
 from ...learned import Learned
 from ...problem import Problem
 from ..dicom import CT_AIR
@@ -168,19 +168,6 @@ class Translation:
                 ) from error
 
         return applied
-
-
-def load_method(weights: str | Path) -> Learned:
-    """The method in a file of weights, or shipped under that name, as "METHOD-PROBLEM"."""
-    path = Path(weights)
-    stem = path.with_suffix("") if path.suffix in (".safetensors", ".json") else path
-    if not stem.with_name(f"{stem.name}.safetensors").exists() and path.name == str(weights):
-        shipped = ZOO / stem.name
-        if shipped.with_name(f"{stem.name}.safetensors").exists():
-            stem = shipped
-    method = Learned.load(stem)
-    assert isinstance(method, Learned)
-    return method
 
 
 def _trained_windows(about: dict[str, Any]) -> tuple[Window | None, Window | None]:
