@@ -96,8 +96,8 @@ for name, x in {"FBP": fbp(data.A, problem.linear, filter="hann"), "learned": me
 # %% [markdown]
 # ## Another scanner: learn on, not anew
 #
-# The shipped U-Net learned from 30 views and refuses 20. A hundred steps on pairs of the new scanner, beside a
-# hundred from the first weights; from the shell, `recon train fbp-unet --problem P --from WEIGHTS --steps 100`.
+# The shipped U-Net learned from 30 views and refuses 20. A hundred steps on pairs of the new scanner, and a
+# hundred from the first weights; from a shell, `recon train fbp-unet --problem P --from WEIGHTS --steps 100`.
 
 # %%
 few = replace(data.geometry, angles=[a for k, a in enumerate(data.geometry.angles) if k % 3 < 2])
