@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -48,4 +49,11 @@ def check_angles(name: str, value: Any) -> tuple[float, ...]:
         raise ValueError(f"{name}: expected at least one angle in one dimension, got shape {angles.shape}")
     if not np.isfinite(angles).all():
         raise ValueError(f"{name}: expected finite numbers, got NaN or inf")
+    if np.abs(angles).max() > 4 * math.pi and bool((2 * angles == np.round(2 * angles)).all()):
+        warnings.warn(
+            f"{name}: whole and half numbers up to {angles.max():g} look like degrees: "
+            "numpy.deg2rad gives radians",
+            UserWarning,
+            stacklevel=2,
+        )
     return tuple(angles.tolist())

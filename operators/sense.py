@@ -255,7 +255,9 @@ def check_maps(name: str, maps: Tensor) -> None:
     """Coil maps are complex, finite, (coils, ny, nx) or (coils, nz, ny, nx), and see something."""
     if not isinstance(maps, Tensor) or not maps.is_complex():
         got = maps.dtype if isinstance(maps, Tensor) else type(maps).__name__
-        raise ValueError(f"{name}: expected a complex tensor (coils, ny, nx), got {got}; use torch.complex")
+        hint = "use torch.complex" if isinstance(maps, Tensor) else "use torch.as_tensor"
+        hint = "the mask comes first, Sense(mask, maps)" if got == torch.bool else hint
+        raise ValueError(f"{name}: expected a complex tensor (coils, ny, nx), got {got}; {hint}")
     if maps.ndim not in (3, 4) or not maps.numel():
         raise ValueError(f"{name}: expected (coils, ny, nx) or (coils, nz, ny, nx), got {tuple(maps.shape)}")
     if not bool(torch.isfinite(maps.detach()).all()):

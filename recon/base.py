@@ -52,7 +52,7 @@ class Reconstructor(nn.Module, ABC):
         return cast(Self, checkpoints.load(cls, path))
 
     @classmethod
-    def pretrained(cls, problem: str) -> Self:
+    def pretrained(cls, problem: str = "") -> Self:
         """The method with the shipped weights for a built-in problem, as "ellipses-small"."""
         return cast(Self, checkpoints.pretrained(cls, problem))
 

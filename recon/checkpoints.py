@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import MISSING, asdict, fields
@@ -97,14 +96,21 @@ def load(cls: type[Reconstructor], path: str | Path) -> Reconstructor:
 
 def pretrained(cls: type[Reconstructor], problem: str) -> Reconstructor:
     """The shipped weights of `cls` for a built-in problem, by name as "ellipses-small"."""
-    stem = f"{_learned(cls).name}-{problem}"
-    if not re.fullmatch(r"[a-z0-9-]+", problem) or not (ZOO / f"{stem}.safetensors").exists():
-        have = sorted(f.stem.removeprefix(f"{cls.name}-") for f in ZOO.glob(f"{cls.name}-*.safetensors"))
+    name = _learned(cls).name
+    if problem not in (have := shipped(name)):
         raise ValueError(
             f"{cls.__name__}.pretrained({problem!r}): no such weights are shipped; there are "
-            f"{', '.join(map(repr, have)) or 'none'} for it. Train your own: {cls.__name__}().fit(data)"
+            f"{', '.join(map(repr, have)) or 'none'} for it. Train your own: {cls.__name__}().fit(data), or "
+            f"`recon train {name}`, whose folder `recon compare --weights` takes; or --train-minutes there"
         )
-    return load(cls, ZOO / stem)
+    return load(cls, ZOO / f"{name}-{problem}")
+
+
+def shipped(method: str) -> list[str]:
+    """The problems that weights are shipped for of the method with this name."""
+    files = sorted(ZOO.glob(f"{method}-*.json")) if method else []
+    mine = [f for f in files if json.loads(f.read_text(encoding="utf-8"))["method"] == method]
+    return [f.stem.removeprefix(f"{method}-") for f in mine]
 
 
 def load_method(weights: str | Path) -> Learned:

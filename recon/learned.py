@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, ClassVar, Literal, Self, cast
@@ -24,52 +25,18 @@ from .metrics.fidelity import magnitude
 from .problem import Problem
 from .train_fabric import OnDevice
 from .train_players import Loss
-from .training import Player, Progress, TrainingConfig, train, within
-
-
-@dataclass(frozen=True)
-class TrainedFor:
-    """The scanner and scale a method has learned; part of its card.
-
-    in_shape, out_shape : of the operator
-    operator, hash : its geometry in words (else the operator), and their fingerprint
-    norm : ‖A‖, by which operator and data are divided
-    image_scale : size of an image [its unit], by which images and data are divided
-    complex : whether images and data are
-    """
-
-    in_shape: tuple[int, ...]
-    out_shape: tuple[int, ...]
-    operator: str
-    hash: str
-    norm: float
-    image_scale: float
-    complex: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("in_shape", "out_shape"):
-            shape = getattr(self, name)
-            if not isinstance(shape, tuple) or not shape:
-                raise ValueError(f"TrainedFor {name}: expected a shape, got {shape!r}")
-            for n in shape:
-                within(f"TrainedFor {name}", n, 1, 10**6)
-        for name in ("norm", "image_scale"):
-            value = getattr(self, name)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not 0 < value < math.inf:
-                raise ValueError(f"TrainedFor {name}: expected a positive number, got {value!r}")
-        if not isinstance(self.operator, str) or not isinstance(self.hash, str):
-            raise ValueError("TrainedFor operator, hash: expected text")
-        if not isinstance(self.complex, bool):
-            raise ValueError(f"TrainedFor complex: expected true or false, got {self.complex!r}")
+from .trained_for import TrainedFor as TrainedFor
+from .trained_for import scanner_of, words
+from .training import Player, Progress, TrainingConfig, train
 
 
 class Learned(Reconstructor):
     """A method with weights: x = scale · net(A / ‖A‖, y / (‖A‖ · scale)).
 
     Operator and image are brought to size 1, so that one configuration fits every scanner and unit. Layers
-    are built by `fit`, or by `load`. A fitted method refuses data of other shapes, and of another geometry
-    of the same shapes unless `any_geometry` is set.
+    are built by `fit`, or by `load`. A fitted method refuses data of other shapes and of another geometry,
+    that is other angles, pixels or trajectories; of `Sense`, masks and coil maps may be others. With
+    `any_geometry` it tries, networks of convolutions on other shapes, too.
 
     config : the method's frozen dataclass; single values may be given as keywords instead
     record : how it was trained: data, images, seed, steps, seconds
@@ -79,6 +46,8 @@ class Learned(Reconstructor):
     Config: ClassVar[type[TrainingConfig]]
     tier: ClassVar[Literal["A", "B", "C"] | None] = None
     """A: validated against published or closed-form numbers; B: trains and is tested; C: adapter."""
+    any_shape: ClassVar[bool] = False
+    """Whether with `any_geometry` its layers may meet images and data of other shapes."""
 
     def __init__(self, config: Any = None, **changes: Any):
         super().__init__()
@@ -180,7 +149,16 @@ class Learned(Reconstructor):
         checkpoint: str | Path | None = None,
         callback: Callable[[Progress], None] | None = None,
     ) -> Self:
-        """Learn from `data`, from the first weights on; see `recon.training.train` for the keywords."""
+        """Learn from `data`, from the first weights on; see `recon.training.train` for the keywords.
+
+        What was learned before is forgotten, with a warning: `fine_tune` goes on from it.
+        """
+        if self.trained_for is not None:
+            warnings.warn(
+                f"{type(self).__name__}.fit begins with new weights; fine_tune(data, …) goes on from these",
+                UserWarning,
+                stacklevel=2,
+            )
         return self._fit(data, {}, minutes=minutes, checkpoint=checkpoint, callback=callback)
 
     def fine_tune(
@@ -196,7 +174,8 @@ class Learned(Reconstructor):
 
             LearnedPrimalDual.pretrained("ellipses-dival").fine_tune(data, steps=500, learning_rate=1e-4)
 
-        changes : of `TrainingConfig`; what makes up the network stays
+        changes : of `TrainingConfig`; what makes up the network stays, and all else is as it was trained, so
+            mind `steps` and `learning_rate`
         """
         if self.trained_for is None:
             raise ValueError(f"{type(self).__name__}.fine_tune: nothing learned yet: call fit(data) first")
@@ -231,6 +210,8 @@ class Learned(Reconstructor):
         wanted = kinds.get(self.data_kind or "paired", PairedData)
         if not isinstance(data, wanted) or (isinstance(data, Measurements) and wanted is not Measurements):
             hint = f"; use data.{self.data_kind}()" if isinstance(data, PairedData) else ""
+            if isinstance(data, Tensor):
+                hint = "; SimulatedPairs.from_images(geometry, noise, images) makes it of images"
             raise ValueError(
                 f"{type(self).__name__}.fit data: expected {wanted.__name__}, got {type(data).__name__}{hint}"
             )
@@ -304,27 +285,52 @@ class Learned(Reconstructor):
 
     def scanner_of(self, problem: Problem, images: Tensor) -> TrainedFor:
         """The scanner to learn for, and the size of its images, from the first batch."""
-        return _scanner(problem, images)
+        return scanner_of(problem, images)
 
     def scanner(self, problem: Problem) -> TrainedFor:
         """The scanner learned for, after making sure that `problem` is of it."""
+        return self.scanner_like(problem.A)
+
+    def scanner_like(self, A: LinearOperator) -> TrainedFor:
+        """The scanner learned for, if A is of it; with `any_geometry`, A's where the layers can be used."""
         name, scanner = type(self).__name__, self.trained_for
         if scanner is None:
             raise ValueError(
                 f"{name}: not trained: call fit(data), or use {name}.load(path) or {name}.pretrained(problem)"
             )
-        if (problem.A.in_shape, problem.A.out_shape) != (scanner.in_shape, scanner.out_shape):
+        same = (A.in_shape, A.out_shape) == (scanner.in_shape, scanner.out_shape)
+        if same and fingerprint(words(A)) == scanner.hash:
+            return scanner
+        if self.any_geometry:
+            other = replace(scanner, in_shape=A.in_shape, out_shape=A.out_shape, norm=A.norm())
+            if same or (self.any_shape and self._has_layers_of(other)):
+                return other
+            raise ValueError(
+                f"{name}: its layers are for images {scanner.in_shape} from data {scanner.out_shape} and do "
+                f"not serve {A.in_shape} from {A.out_shape}: fit it to this problem"
+            )
+        if not same:
             raise ValueError(
                 f"{name}: trained for images {scanner.in_shape} from data {scanner.out_shape}, got a problem "
-                f"with {problem.A.in_shape} from {problem.A.out_shape}: fit it to this one"
+                f"with {A.in_shape} from {A.out_shape}: fit it to this one, fine_tune it, or, where its "
+                "layers allow it, set any_geometry = True to try regardless"
             )
-        if not self.any_geometry and fingerprint(words(problem.A)) != scanner.hash:
-            mine, other = shorten(scanner.operator, 200), shorten(words(problem.A), 200)
-            raise ValueError(
-                f"{name}: trained for {mine}, got {other}, of the same shapes: fit it to this one, "
-                "or set any_geometry = True to try regardless"
-            )
-        return scanner
+        mine, its = shorten(scanner.operator, 200), shorten(words(A), 200)
+        raise ValueError(
+            f"{name}: trained for {mine}, got {its}, of the same shapes: fit it to this one, fine_tune it, "
+            "or set any_geometry = True to try regardless"
+        )
+
+    def _has_layers_of(self, scanner: TrainedFor) -> bool:
+        """Whether the layers for this scanner would be those that are there."""
+        other = type(self)(self.config)
+        try:
+            with torch.device("meta"):
+                other.build(scanner)
+        except ValueError:
+            return False
+        built = other.state_dict()
+        return all(k in built and built[k].shape == v.shape for k, v in self.state_dict().items())
 
 
 def squared(x: Tensor) -> Tensor:
@@ -343,20 +349,3 @@ def described(data: PairedData | UnpairedData) -> dict[str, Any]:
         return {"training": "a new one every time", "seeds": f"from {TRAIN}", **told}
     seeds = getattr(pairs, "seeds", f"{TRAIN} to {TRAIN + pairs.train_size - 1}")
     return {"training": pairs.train_size, "seeds": seeds, **told}
-
-
-def _scanner(problem: Problem, images: Tensor) -> TrainedFor:
-    A = problem.A
-    told = words(A)
-    scale = float(images.flatten(1).abs().amax(1).mean())
-    if not scale > 0:
-        raise ValueError("fit data: the training images are zero everywhere")
-    is_complex = images.is_complex() or problem.linear.is_complex()
-    return TrainedFor(A.in_shape, A.out_shape, told, fingerprint(told), A.norm(), scale, is_complex)
-
-
-def words(A: LinearOperator) -> str:
-    """The geometry, or else the operator and the trajectories in it."""
-    told = repr(getattr(A, "geometry", A))
-    paths = [p for m in A.modules() if isinstance(p := getattr(m, "trajectory", None), Tensor)]
-    return f"{told}, trajectory {digest({str(i): k for i, k in enumerate(paths)})}" if paths else told

@@ -17,7 +17,9 @@ class Problem:
 
     A      forward model
     y      raw data as the scanner gives them (counts, k-space), (*batch, *A.out_shape)
-    noise  their law; linearises them into the range of A and knows their variance
+    noise  their law, as `Gaussian(sigma=…)`; linearises them into the range of A and knows their variance.
+           Where it is not known, `Gaussian(sigma=1.0)` gives every datum the same weight; what chooses λ by
+           the noise then needs a weight
     """
 
     A: LinearOperator

@@ -174,7 +174,8 @@ def _summed_up(scores: dict[str, dict[str, float]]) -> dict[str, Any]:
 
 def _done(stem: Path, method: Learned, data: PairedData, half: bool) -> dict[str, float] | None:
     """The scores of the training of just this, if it is there and whole."""
-    from .learned import described, words
+    from .learned import described
+    from .trained_for import words
 
     try:
         there = type(method).load(stem)

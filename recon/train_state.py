@@ -206,8 +206,8 @@ class State:
         told = differences(self.config, header.get("config"))
         if told:
             raise ValueError(
-                f"{path}: checkpoint of another configuration ({'; '.join(told[:5])}); "
-                "remove it or give another path"
+                f"{path}: checkpoint of another configuration ({'; '.join(told[:5])}); remove it, give "
+                "another path, or go on from its weights with fine_tune"
             )
         # checkpoints from before this was kept say nothing
         told = _unlike(self.about, header["about"]) if header.get("about") and self.about else []

@@ -71,6 +71,8 @@ class PostProcessing(Learned):
     def make(self, inside: int, outside: int) -> nn.Module:
         """The network (n, inside, *plane) -> (n, outside, *plane), weights from the current seed."""
 
+    any_shape = True
+
     def build(self, scanner: TrainedFor) -> None:
         c, name = self.config, type(self).__name__
         needed = 3 if c.dim == 3 or c.stack > 1 else 2

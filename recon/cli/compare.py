@@ -133,6 +133,7 @@ def finish(out: Path) -> None:
     from ..comparison.report import MissingExtraError, write_report, write_tables
 
     tables = write_tables(out)
+    click.echo((out / "summary.md").read_text(encoding="utf-8"))
     try:
         click.echo(f"report: {write_report(out)}")
     except MissingExtraError as error:

@@ -8,6 +8,7 @@ import click
 @click.command("list")
 def listing() -> None:
     """Problems and methods that can be named."""
+    from ..checkpoints import shipped
     from ..comparison.method import load_methods, method_names
     from ..comparison.parameters import parameter_file
     from ..comparison.task import problem as load_task
@@ -20,7 +21,11 @@ def listing() -> None:
         click.echo(f"  {name:<28}{task.title or ''} ({tuned})")
     click.echo("\nmethods")
     names = list(method_names())
+    width = max(map(len, names)) + 2
     for name, method in load_methods(names).items():
-        facts = ["weights shipped" if method.pretrained else "", *(f"tunes {key}" for key in method.space)]
-        said = ", ".join(filter(None, facts))
-        click.echo(f"  {name:<28}{method.title}{f' ({said})' if said else ''}")
+        facts = [f"tunes {key}" for key in method.space]
+        if method.pretrained:
+            there = ", ".join(shipped(getattr(method.make, "name", "")))
+            facts.insert(0, f"weights for {there}" if there else "to be trained")
+        said = f" ({', '.join(facts)})" if facts else ""
+        click.echo(f"  {name:<{width}}{method.title}{said}")

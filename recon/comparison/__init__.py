@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .report import write_tables as write_tables
     from .runner import Run as Run
     from .runner import compare as compare
+    from .side_by_side import table as table
     from .task import Task as Task
     from .task import Window as Window
     from .task import problem as problem
@@ -31,6 +32,7 @@ _EXPORTS = {
     "Window": "task",
     "compare": "runner",
     "problem": "task",
+    "table": "side_by_side",
     "tune": "tuning",
     "write_report": "report",
     "write_tables": "report",

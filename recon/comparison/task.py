@@ -44,7 +44,8 @@ class Task:
     pairs : pairs("validation" | "test") yields (problem, truth), single images, the same at every call
     metrics : keys of `recon.metrics.METRICS`; methods are tuned for the first
     data_range : range of the truth that PSNR and SSIM refer to [unit of the image]
-    windows : grey windows of the figures; the first one is also that of the difference maps
+    windows : grey windows of the figures; the first one is also that of the difference maps; none: 0 to
+        data_range
     configuration : everything that decides the data (geometry, noise, where images come from, seeds);
         hashed, and printed in the report
     mask : truth -> where HU errors are taken; None: everywhere
@@ -62,8 +63,8 @@ class Task:
     pairs: Callable[[str], Iterable[Pair]]
     metrics: Sequence[str]
     data_range: float
-    windows: Sequence[Window]
-    configuration: Mapping[str, Any]
+    windows: Sequence[Window] = ()
+    configuration: Mapping[str, Any] = field(default_factory=dict)
     mask: Callable[[Tensor], Tensor] | None = None
     view: Callable[[Tensor], Tensor] | None = None
     mu_water: float | None = None
@@ -82,8 +83,13 @@ class Task:
             raise ValueError(
                 f"Task {self.name} metrics: expected at least one, methods are tuned for the first"
             )
+        if not self.configuration:
+            raise ValueError(
+                f"Task {self.name} configuration: expected what decides the data, as {{'seed': 0}}; rows "
+                "that are there are kept as long as it is the same"
+            )
         if not self.windows:
-            raise ValueError(f"Task {self.name} windows: expected at least one Window")
+            object.__setattr__(self, "windows", (Window("all", 0.0, self.data_range),))
 
     @cached_property
     def hash(self) -> str:

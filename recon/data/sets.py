@@ -113,6 +113,26 @@ class SimulatedPairs(PairedData):
         self.validation_size, self.test_size, self.train_size = validation_size, test_size, train_size
         self.oversampling = oversampling
 
+    @classmethod
+    def from_images(
+        cls,
+        geometry: PlanarGeometry,
+        noise: NoiseModel,
+        images: Tensor,
+        validation: float = 0.1,
+        test: float = 0.1,
+        name: str = "own images",
+        oversampling: int = 2,
+    ) -> SimulatedPairs:
+        """Pairs of images of one's own, (n, fine ny, fine nx): the same images, new noise in every batch.
+
+        geometry, noise, oversampling : as above
+        images : finer than the reconstruction grid, so that data and reconstruction do not share their pixels
+        validation, test : shares of the images, the last ones, kept apart: at least one to validate with.
+            Slices of one patient belong on one side: sort them so
+        """
+        return _OwnImages(geometry, noise, images, validation, test, name, oversampling)
+
     @cached_property
     def operator(self) -> LinearOperator:
         return XRay(self.geometry)
@@ -148,6 +168,52 @@ class SimulatedPairs(PairedData):
         fine = self.images(list(seeds))
         problem, truth = simulate(fine, self.geometry, self.noise, list(seeds), self.oversampling)
         return Problem(self.A, problem.y, problem.noise), truth
+
+
+class _OwnImages(SimulatedPairs):
+    """What `SimulatedPairs.from_images` makes: image k of a split has the split's first seed + k."""
+
+    def __init__(
+        self,
+        geometry: PlanarGeometry,
+        noise: NoiseModel,
+        images: Tensor,
+        validation: float,
+        test: float,
+        name: str,
+        oversampling: int,
+    ):
+        if not isinstance(images, Tensor) or images.ndim != 3 or not images.is_floating_point():
+            got = (
+                f"{images.dtype} {tuple(images.shape)}"
+                if isinstance(images, Tensor)
+                else type(images).__name__
+            )
+            raise ValueError(f"from_images images: expected a floating-point tensor (n, ny, nx), got {got}")
+        kept = [max(least, round(share * len(images))) for share, least in ((validation, 1), (test, 0))]
+        first = len(images) - sum(kept)
+        if not (0 <= validation < 1 and 0 <= test < 1) or first < 1:
+            raise ValueError(
+                f"from_images validation, test: expected shares that leave images to learn from, got "
+                f"{validation} and {test} of {len(images)}"
+            )
+        starts = {TRAIN: 0, VALIDATION: first, TEST: first + kept[0]}
+
+        def of(seeds: Sequence[int]) -> Tensor:
+            splits = [max(s for s in starts if s <= seed) for seed in seeds]
+            return images[[starts[split] + seed - split for seed, split in zip(seeds, splits, strict=True)]]
+
+        super().__init__(geometry, noise, of, kept[0], kept[1], first, oversampling, name)
+        self.about = {"noise": "new in every batch"}
+
+    def batches(self, size: int, generator: torch.Generator) -> Iterator[Pair]:
+        assert self.train_size is not None
+        while True:
+            index = torch.randperm(self.train_size, generator=generator)[:size]
+            fine = self.images((TRAIN + index).tolist())
+            noise = torch.randint(TRAIN, 2**32, (len(index),), generator=generator)
+            problem, truth = simulate(fine, self.geometry, self.noise, noise.tolist(), self.oversampling)
+            yield Problem(self.A, problem.y, problem.noise), truth
 
 
 class UnpairedData:

@@ -49,6 +49,7 @@ class Unrolled(Learned):
     """
 
     data_kind = "paired"
+    any_shape = True
 
     @abstractmethod
     def layers(self, scanner: TrainedFor) -> None:
@@ -72,8 +73,7 @@ class Unrolled(Learned):
         return torch.where(value > 0, value, torch.ones_like(value))
 
     def apply_to(self, A: LinearOperator, y: Tensor) -> Tensor:
-        assert self.trained_for is not None
-        norm = self.trained_for.norm
+        norm = self.scanner_like(A).norm
         return self.iterate((1 / norm) * A, y / norm)
 
     def loss(self, problem: Problem, images: Tensor, generator: torch.Generator) -> Tensor:

@@ -395,3 +395,39 @@ def test_fine_tuning_goes_on_from_the_weights_there_are(tmp_path):
 def test_the_configuration_of_another_method_is_refused():
     with pytest.raises(ValueError, match="expected LearnedPrimalDualConfig, got FBPUNetConfig"):
         LearnedPrimalDual(FBPUNetConfig())
+
+
+def test_convolutions_meet_other_shapes_where_asked_to():
+    method, data = fitted(LearnedPrimalDual)
+    angles = [(k + 0.5) * math.pi / 9 for k in range(9)]
+    other = XRay(ParallelBeam((14, 16), 1.0, angles, 23, 1.0))
+    x = torch.rand(2, 14, 16, generator=torch.Generator().manual_seed(0)) * 0.02
+    problem = Problem(other, other(x), Gaussian(sigma=1e-3))
+    with pytest.raises(ValueError, match="any_geometry"):
+        method(problem)
+    method.any_geometry = True
+    assert method(problem).shape == (2, 14, 16)
+    # A and y are divided by the norm of this A: of the same geometry twice as large in unit the image halves
+    twice = 2 * XRay(data.geometry)
+    clear = data.validation[0]
+    torch.testing.assert_close(
+        method(Problem(twice, 2 * clear.y, clear.noise)), method(clear), rtol=1e-3, atol=1e-6
+    )
+    full, _ = fitted(AUTOMAP)
+    full.any_geometry = True
+    with pytest.raises(ValueError, match="its layers are for images"):
+        full(problem)
+
+
+def test_fitting_again_says_what_it_forgets():
+    method, data = fitted(LearnedPrimalDual)
+    with pytest.warns(UserWarning, match="fine_tune"):
+        method.fit(data)
+
+
+def test_what_is_shipped_is_told():
+    with pytest.raises(ValueError, match="there are 'ellipses-dival', 'ellipses-small', 'head-lowdose'"):
+        LearnedPrimalDual.pretrained()
+    for name in ("../learned-gradient-ellipses-dival", "no-such"):
+        with pytest.raises(ValueError, match="no such weights"):
+            LearnedGradient.pretrained(name)

@@ -9,6 +9,7 @@ from recon import AUTOMAP, AdversarialRegularisation, FBPUNet, LearnedPrimalDual
 from recon.checkpoints import read_tensors, write_tensors
 from recon.data import PairedData, SimulatedPairs, UnpairedData
 from recon.data.small import ellipses_small
+from recon.learned import described
 from recon.training import TrainingConfig, train, train_method
 
 
@@ -286,3 +287,29 @@ def test_a_problem_in_float64_is_answered_in_float64():
     double = Problem(problem.A, problem.y.double(), Gaussian(sigma=0.1))
     assert method(double).dtype == torch.float64
     torch.testing.assert_close(method(double).float(), method(problem), rtol=1e-5, atol=1e-5)
+
+
+def test_images_of_ones_own_are_split_and_made_noisy_anew():
+    fine = squares(range(20))
+    data = SimulatedPairs.from_images(
+        geometry(), Gaussian(relative=0.05), fine, validation=0.1, test=0.2, name="mine"
+    )
+    small = torch.nn.functional.avg_pool2d(fine, 2)
+    torch.testing.assert_close(data.train[1], small[:14])
+    torch.testing.assert_close(data.validation[1], small[14:16])
+    torch.testing.assert_close(data.test[1], small[16:])
+    seen, noises = set(), []
+    for problem, truth in [first(data, seed, 14) for seed in range(2)]:
+        numbers = [int((small == x).flatten(1).all(1).nonzero()) for x in truth]
+        seen |= set(numbers)
+        order = torch.tensor(numbers).argsort()
+        noises.append((problem.y - data.A(truth))[order])
+    assert seen == set(range(14)) and not torch.equal(*noises)
+    assert torch.equal(first(data, 3)[0].y, first(data, 3)[0].y)
+    card = described(data)
+    assert (card["training"], card["validation"], card["noise"]) == (14, 2, "new in every batch")
+    for wrong in (fine[:1], fine[0], fine.numpy(), fine.long()):
+        with pytest.raises(ValueError, match="from_images"):
+            SimulatedPairs.from_images(geometry(), Gaussian(relative=0.05), wrong)
+    problem, images = first(data.unpaired(), size=7)
+    assert all((small[7:14] == x).flatten(1).all(1).any() for x in images)
