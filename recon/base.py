@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 import re
 from abc import ABC, abstractmethod
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 
 from . import checkpoints
 from .problem import Problem
+
+PLAIN = (str, int, float, tuple)
 
 
 class Reconstructor(nn.Module, ABC):
@@ -55,6 +58,13 @@ class Reconstructor(nn.Module, ABC):
     def pretrained(cls, problem: str = "") -> Self:
         """The method with the shipped weights for a built-in problem, as "ellipses-small"."""
         return cast(Self, checkpoints.pretrained(cls, problem))
+
+    def extra_repr(self) -> str:
+        """The arguments that are not the defaults, where they are numbers and words."""
+        known = inspect.signature(type(self).__init__).parameters.values()
+        given = {p.name: (getattr(self, p.name, p.default), p.default) for p in known if p.name != "self"}
+        plain = {k: v for k, (v, default) in given.items() if isinstance(v, PLAIN) and v != default}
+        return ", ".join(f"{k}={v!r}" for k, v in plain.items())
 
 
 class _Methods(Mapping[str, type[Reconstructor]]):

@@ -67,6 +67,12 @@ class Learned(Reconstructor):
         self.any_geometry = False
         self.fabric: Any = None
 
+    def extra_repr(self) -> str:
+        """The settings that are not the defaults."""
+        usual = {f.name: f.default for f in fields(self.config)}
+        changed = {k: v for k, default in usual.items() if (v := getattr(self.config, k)) != default}
+        return ", ".join(f"{k}={v!r}" for k, v in changed.items())
+
     @abstractmethod
     def build(self, scanner: TrainedFor) -> None:
         """Make the layers, from the configuration's seed, and remember `scanner`."""

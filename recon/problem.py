@@ -11,7 +11,7 @@ from operators import LinearOperator
 from operators.noise import NoiseModel
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Problem:
     """Raw data y of A x under a noise model.
 
@@ -54,6 +54,9 @@ class Problem:
                 f"{self.noise.data_ndim} for one image; say {type(self.noise).__name__}(…, data_ndim={n})"
             )
         self.noise.check(self.y)
+
+    def __repr__(self) -> str:
+        return f"Problem({self.A!r}, y {self.y.dtype} {tuple(self.y.shape)}, {self.noise!r})"
 
     @property
     def batch(self) -> tuple[int, ...]:

@@ -431,3 +431,15 @@ def test_what_is_shipped_is_told():
     for name in ("../learned-gradient-ellipses-dival", "no-such"):
         with pytest.raises(ValueError, match="no such weights"):
             LearnedGradient.pretrained(name)
+
+
+def test_methods_and_problems_are_told_apart_when_printed():
+    from recon import FBP, TotalVariation
+
+    assert repr(FBP("shepp-logan")) == "FBP(filter='shepp-logan')" and "weight=3.0" in repr(
+        TotalVariation(3.0)
+    )
+    assert repr(LearnedPrimalDual(hidden=8)) == "LearnedPrimalDual(hidden=8)"
+    A = XRay(geometry())
+    text = repr(Problem(A, torch.zeros(2, 6, 17), Gaussian(sigma=1.0)))
+    assert text == "Problem(XRay((12, 12) -> (6, 17)), y torch.float32 (2, 6, 17), Gaussian(sigma=1))"
