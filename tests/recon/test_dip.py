@@ -298,6 +298,18 @@ def test_backtracking_returns_to_the_last_safe_weights(scan):
     assert jumps
 
 
+def test_backtracking_does_not_lock_up(scan):
+    """At a rate whose first step is itself a jump the fit goes on, with smaller steps."""
+    settings = {"learning_rate": 0.06, "schedule": "constant", "clip": None, "weight": 0.0}
+    found, _ = values(single(scan), iterations=100, backtrack=True, **settings)
+    assert found[1] > JUMP * found[0] and min(found) < 0.5 * found[0]
+
+
+def test_backtracking_that_leads_nowhere_says_so(scan):
+    with pytest.raises(ValueError, match="after 10 returns to safe weights; lower learning_rate"):
+        prior(iterations=40, learning_rate=1e30, clip=None, backtrack=True)(single(scan))
+
+
 def test_a_nan_is_named(scan):
     class Broken(SquaredL2):
         def forward(self, x):
