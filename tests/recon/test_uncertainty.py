@@ -191,6 +191,26 @@ def test_the_bootstrap_of_a_linear_method_is_its_covariance():
     torch.testing.assert_close(found.mean, method(problem))
 
 
+def test_the_bootstrap_draws_other_noise_than_data_have():
+    """Raw seeds 0, 1, … are those of validation images; 2³² more are the same to torch's generator."""
+    drawn = []
+
+    class Recorded(FBP):
+        def forward(self, problem):
+            drawn.append(problem.y)
+            return super().forward(problem)
+
+    noise = Gaussian(sigma=1.0)
+    ParametricBootstrap(Recorded(), 8).predict(Problem(A, torch.zeros(6, 13).double(), noise))
+    replicas = torch.stack(drawn[1:])
+    own = noise(torch.zeros(40, 6, 13).double(), seed=[*range(20), *range(2**32, 2**32 + 20)])
+    first = noise(torch.zeros(20, 6, 13).double(), seed=0)
+    together = torch.corrcoef(torch.cat([replicas, own, first]).flatten(1))
+    # 78 numbers: 0.11 by chance, and its largest of 480 four times that
+    assert float(together[:8, 8:].abs().max()) < 0.6
+    assert float((together[:8, :8] - torch.eye(8)).abs().max()) < 0.6
+
+
 def test_the_bootstrap_of_counts():
     noise = LowDose(i0=1e4)
     problem = Problem(A, noise(A(0.02 * images(2).double())), noise)
