@@ -77,7 +77,10 @@ def test_deviance_in_single_precision(law):
 
 def test_deviance_without_counts_is_the_mean_and_has_a_gradient():
     z = torch.tensor([[0.0, 2.0]], requires_grad=True)
-    for f in (KullbackLeibler(torch.zeros(1, 2)), TransmissionPoisson(torch.zeros(1, 2), 50.0, background=1.0)):
+    for f in (
+        KullbackLeibler(torch.zeros(1, 2)),
+        TransmissionPoisson(torch.zeros(1, 2), 50.0, background=1.0),
+    ):
         value = f(z)
         (slope,) = torch.autograd.grad(value.sum(), z)
         mean = z if isinstance(f, KullbackLeibler) else 50 * (-z).exp() + 1
