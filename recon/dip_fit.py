@@ -189,7 +189,7 @@ def descend(
 
     It is the one `watch` keeps; else, with `smooth`, the last average; else that of the lowest objective.
 
-    report : given (iteration, objective)
+    report : given (iterations made, objective), also before the first
     """
     s, weights = settings, list(generated.network.parameters())
     optimizer = torch.optim.Adam(weights, lr=s.learning_rate, amsgrad=s.amsgrad)
@@ -198,7 +198,7 @@ def descend(
     average: tuple[Tensor, Tensor] | None = None
     safe, safe_value = _copied(generated.network, optimizer), math.inf
     shrink, returns, returned = 1.0, 0, False
-    for k in range(s.iterations):
+    for k in range(s.iterations + 1):
         x = generated(_noise(generated.z, s.jitter, generator))
         value, z, parts = objective(x)
         number = float(value.detach())
@@ -224,7 +224,8 @@ def descend(
         average = _averaged(average, x.detach(), z.detach(), s.smooth)
         if report:
             report(k, number)
-        if watch and watch.done(k, *average):
+        # the last image is looked at, too, and goes nowhere from there
+        if (watch and watch.done(k, *average)) or k == s.iterations:
             break
         for group in optimizer.param_groups:
             group["lr"] = shrink * s.rate(k)

@@ -130,6 +130,7 @@ class PosteriorSampler(Probabilistic):
     def forward(self, problem: Problem) -> Tensor:
         return self.sample(problem).mean(0) if self.samples == 1 else self.predict(problem).mean
 
+    @torch.inference_mode(False)  # which turns gradients on
     @torch.no_grad()
     def _draw(self, problem: Problem, which: Sequence[int]) -> Tensor:
         shape = (len(which), *problem.batch, *problem.A.in_shape)

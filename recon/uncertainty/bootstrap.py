@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from operators import Gaussian
+from operators import Gaussian, Poisson
 
 from ..base import Reconstructor
 from ..problem import Problem
@@ -39,6 +39,8 @@ class ParametricBootstrap(Probabilistic):
             raise ValueError("ParametricBootstrap problem: the noise's σ is not known; use noise.at(clean)")
         x = self.method(problem)
         clean, count = problem.A(x), math.prod(problem.batch)
+        if isinstance(problem.noise, Poisson):
+            clean = clean.clamp(min=0)  # no count has a mean below zero, as an image may ask for
         moments = Moments()
         for k in range(self.replicas):
             y = problem.noise(clean, seed=[own_seed(0xB007, self.seed, k)] * count)

@@ -257,6 +257,14 @@ def test_dds_without_noise_on_one_coil(likelihood):
     torch.testing.assert_close(*found, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("method", SAMPLERS, ids=lambda m: m.name)
+def test_inference_mode(method):
+    problem = scan()
+    x = method.sample(problem, 1)
+    with torch.inference_mode():
+        assert torch.equal(method.sample(problem, 1), x)
+
+
 @pytest.mark.parametrize("likelihood", ["weighted", "unweighted"])
 @pytest.mark.parametrize("method", SAMPLERS, ids=lambda m: m.name)
 def test_alone_as_in_a_batch_where_noise_differs(method, likelihood):
