@@ -110,7 +110,7 @@ def check_level(who: str, level: float) -> None:
 
 
 def own_seed(purpose: int, seed: int, k: int) -> int:
-    """Seed of draw k, of a stream by itself: with the seeds of data, also raw ones from 0, nothing is shared."""
+    """Seed of draw k, of a stream by itself, which shares nothing with seeds of data, raw ones included."""
     if seed < 0:
         raise ValueError(f"seed: expected a non-negative integer, got {seed}")
     # torch's generator on the CPU takes the lower 32 bits alone, which are as random as all

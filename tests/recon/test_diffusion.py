@@ -168,6 +168,17 @@ def test_the_known_faults_of_dds_and_dps():
     assert off(exact.sample(louder, 16), 0.5) < 0.7 * off(exact.sample(problem, 16), 0.5)
 
 
+@pytest.mark.parametrize("sigma", [0.02, 0.2])
+def test_how_much_of_the_spread_dds_has(sigma):
+    """A quarter to two fifths where data are, nearly all where none are: 60 samples, 9 % a pixel."""
+    problem = pixels(sigma)
+    sd = posterior(problem, sigma)[1]
+    method = DDS(PRIOR, 100, positive=False, levels=NARROW, at_once=60)
+    ratio = method.sample(problem, 60).std(0) / sd
+    seen = problem.A(torch.ones(N, N, dtype=torch.float64)) > 0
+    assert 0.2 < float(ratio[seen].mean()) < 0.47 and 0.8 < float(ratio[~seen].mean()) < 1.05
+
+
 def test_complex_images_from_some_of_their_frequencies():
     """The posterior is one number per frequency: S/(S + σ²/2) of the datum, or 0."""
     g = torch.Generator().manual_seed(0)
@@ -388,7 +399,7 @@ def test_a_data_range_is_the_scale_and_nothing_scales_twice():
     with torch.no_grad():
         drawn = [sample_prior(D, (N, N), 2, 4) for D in (one, thousand)]
     torch.testing.assert_close(drawn[1] / 1000, drawn[0], rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match="PlugAndPlay scale: .* takes images as they are"):
+    with pytest.raises(ValueError, match=r"PlugAndPlay scale: .* takes images as they are"):
         PlugAndPlay(thousand, scale=1000.0)
 
 
