@@ -70,7 +70,7 @@ def exact(name: str, config: SelfSupervisedConfig) -> None:
     """Raise ValueError where networks do not tell f(y + τ b) from f(y)."""
     if config.precision != "float32":
         raise ValueError(
-            f"{name} precision: expected 'float32', got {config.precision!r}: its rounding is larger than the "
+            f"{name} precision: expected 'float32', got {config.precision!r}: its rounding is more than the "
             "difference that the estimate of Stein is made of"
         )
     if config.settings.get("dropout"):
