@@ -30,12 +30,14 @@ class Denoiser(nn.Module, ABC):
 
     ndim   dimensions of one image
     unit   whether D is made for images of size 1, as networks are, so that others are brought to it
+    width  size of the images that D is made for as it is
 
     Raises ValueError where σ is not positive, and where D gives another shape, or NaN for finite images.
     """
 
     ndim: int = 2
     unit: bool = True
+    width: float = 1.0
 
     @abstractmethod
     def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -104,8 +106,9 @@ class NetworkDenoiser(Denoiser):
     """D(x, σ) = w·N((x − low)/w, σ/w) + low,  w = high − low, with a network N.
 
     network        (n, channels, ny, nx), σ (n,) -> (n, channels, ny, nx), as `DnCNN`, `DRUNet`
-    data_range     (low, high), the values of the image that N sees as 0 and 1. Complex images are divided
-                   by w only, whatever their phase
+    data_range     (low, high), the values of the image that N sees as 0 and 1; of others than (0, 1) nobody
+                   scales the images once more, `unit` is False. Complex images are divided by w only,
+                   whatever their phase
     complex_images "parts": N sees real and imaginary part as two images, each with σ; "channels": N has two
                    channels, real and imaginary part together
     """
@@ -133,6 +136,7 @@ class NetworkDenoiser(Denoiser):
                 f"{complex_images!r}, got {channels}"
             )
         self.network, self.low, self.width = network, float(low), float(high - low)
+        self.unit = (low, high) == (0.0, 1.0)
         self.complex_images = complex_images
 
     def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:

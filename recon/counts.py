@@ -46,7 +46,7 @@ class KullbackLeibler(Functional):
 
     def forward(self, z: Tensor) -> Tensor:
         m = self.s * z + self.b
-        terms = m - self.y + torch.xlogy(self.y, self.y) - torch.xlogy(self.y, m.clamp(min=0))
+        terms = _deviance(self.y, m, _log_ratio(m.clamp(min=0), self.y))
         return total(torch.where(m >= 0, terms, math.inf), self.ndim)
 
     def grad(self, z: Tensor) -> Tensor:
@@ -119,9 +119,9 @@ class TransmissionPoisson(Functional):
         return bool(((self.r == 0) | (self.y <= self.r)).all())
 
     def forward(self, z: Tensor) -> Tensor:
-        y, e = self.y, self.i0 * (-z).exp()
-        log_m = self.i0.log() - z if self.pure else (e + self.r).log()
-        return total(e + self.r - y + torch.xlogy(y, y) - y * log_m, self.ndim)
+        y, m = self.y, self.i0 * (-z).exp() + self.r
+        u = _log_ratio(self.i0, y) - z if self.pure else _log_ratio(m, y)
+        return total(_deviance(y, m, u), self.ndim)
 
     def grad(self, z: Tensor) -> Tensor:
         e = self.i0 * (-z).exp()
@@ -215,6 +215,17 @@ class ShiftedPoisson(TransmissionPoisson):
 
 TINY = 1e-30
 """A mean of no counts, for a quotient."""
+
+
+def _log_ratio(m: Tensor, y: Tensor) -> Tensor:
+    """ln(m/y), 0 where there are no counts."""
+    some = y > 0
+    return torch.where(some, m / torch.where(some, y, 1.0), 1.0).log()
+
+
+def _deviance(y: Tensor, m: Tensor, u: Tensor) -> Tensor:
+    """m − y + y ln(y/m) = y (e^u − 1 − u), u = ln(m/y): of large terms a small sum, which would cancel."""
+    return torch.where(y > 0, y * (u.expm1() - u), m)
 
 
 def _lambert(log_a: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ class DeepImagePrior(Reconstructor):
     precision : "bfloat16" computes the network in it, several times faster where the processor can; weights,
         A and the objective stay what they are
     seed : of weights, noise and jitter
-    callback : given (image, iteration, objective / number of data)
+    callback : given (image, iterations made, objective / number of data), also before the first
     """
 
     def __init__(
@@ -171,11 +171,12 @@ class DeepImagePrior(Reconstructor):
             raise ValueError("DeepImagePrior.preset 'baguer-start': give start=, the method to begin with")
         return cls(**{**PRESETS[name], **changes})
 
+    @torch.inference_mode(False)
     def forward(self, problem: Problem) -> Tensor:
         A = problem.A
         if len(A.in_shape) < 2:
             raise ValueError(f"DeepImagePrior: expected images or volumes, got images of shape {A.in_shape}")
-        y = problem.y.detach().reshape(-1, *A.out_shape)
+        y = problem.y.detach().clone().reshape(-1, *A.out_shape)  # data of inference mode have no gradients
         images = [self._one(i, Problem(A, y[i], problem.noise.select(i))) for i in range(len(y))]
         x = torch.stack(images) if images else problem.linear.new_zeros(0, *A.in_shape)
         return x.reshape(*problem.batch, *A.in_shape)
@@ -188,6 +189,10 @@ class DeepImagePrior(Reconstructor):
         keep = None if watch is None else watch.keep
         with torch.no_grad():
             rough = first_image(problem, keep)
+            if self.bounds is not None and rough.is_complex():
+                raise ValueError(
+                    "DeepImagePrior bounds: order needs real numbers, the image is complex; give bounds=None"
+                )
             begin = rough if self.start is None else self.start(problem).detach()
         objective = self._objective(problem, d, rough, keep)
         found = []

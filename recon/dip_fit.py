@@ -23,6 +23,8 @@ JUMP = math.sqrt(10)
 """An objective this many times that at the last safe weights is a jump: 5 dB, as Ulyanov's code has it."""
 SAFE_EVERY = 50
 """Iterations between one set of safe weights and the next."""
+RETURNS = 10
+"""So many returns to them in a row, and none went anywhere: there is no step small enough."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Settings:
     amsgrad : Adam's step never grows with the gradient's average (Reddi 2018)
     jitter : σ of the noise added to z anew at every iteration
     smooth : decay of the exponential average of images, 0 for none
-    backtrack : go back to the last safe weights, with a fresh Adam, when the objective jumps or is NaN
+    backtrack : go back to the last safe weights and their Adam, with half the step from there on, when the
+        objective jumps or is NaN
     seed : of the jitter
     """
 
@@ -186,41 +189,46 @@ def descend(
 
     It is the one `watch` keeps; else, with `smooth`, the last average; else that of the lowest objective.
 
-    report : given (iteration, objective)
+    report : given (iterations made, objective), also before the first
     """
     s, weights = settings, list(generated.network.parameters())
-    optimizer = _adam(weights, s)
+    optimizer = torch.optim.Adam(weights, lr=s.learning_rate, amsgrad=s.amsgrad)
     generator = torch.Generator().manual_seed(s.seed)
     best, lowest = generated().detach(), math.inf
     average: tuple[Tensor, Tensor] | None = None
-    safe, safe_value = _copied(generated.network), math.inf
-    for k in range(s.iterations):
+    safe, safe_value = _copied(generated.network, optimizer), math.inf
+    shrink, returns, returned = 1.0, 0, False
+    for k in range(s.iterations + 1):
         x = generated(_noise(generated.z, s.jitter, generator))
         value, z, parts = objective(x)
         number = float(value.detach())
-        if s.backtrack and not number <= safe_value + (JUMP - 1) * abs(safe_value):
-            generated.network.load_state_dict(safe)
-            optimizer = _adam(weights, s)
+        jumped = s.backtrack and not number <= safe_value + (JUMP - 1) * abs(safe_value)
+        if jumped and returns < RETURNS:
+            _restore(safe, generated.network, optimizer)
+            shrink, returns, returned = shrink / 2, returns + 1, True
             if report:
                 report(k, number)
             continue
-        if not math.isfinite(number):
+        if jumped or not math.isfinite(number):
             bad = ", ".join(name for name, part in parts.items() if not bool(torch.isfinite(part)))
-            raise ValueError(
-                f"DeepImagePrior: the {bad} is NaN or inf at iteration {k}; lower learning_rate, set clip, "
-                "or backtrack=True"
-            )
+            lost = f"the {bad} is NaN or inf" if bad else f"the objective jumps to {number:.3g}"
+            tried = f" after {RETURNS} returns to safe weights" if jumped else ""
+            advice = "set clip" if jumped else "set clip, or backtrack=True"
+            raise ValueError(f"DeepImagePrior: {lost} at iteration {k}{tried}; lower learning_rate, {advice}")
+        # the value right after a return is that of the safe weights: nothing new
+        returns, returned = returns if returned else 0, False
         if s.backtrack and k % SAFE_EVERY == 0:
-            safe, safe_value = _copied(generated.network), number
+            safe, safe_value = _copied(generated.network, optimizer), number
         if number < lowest:
             best, lowest = x.detach(), number
         average = _averaged(average, x.detach(), z.detach(), s.smooth)
         if report:
             report(k, number)
-        if watch and watch.done(k, *average):
+        # the last image is looked at, too, and goes nowhere from there
+        if (watch and watch.done(k, *average)) or k == s.iterations:
             break
         for group in optimizer.param_groups:
-            group["lr"] = s.rate(k)
+            group["lr"] = shrink * s.rate(k)
         optimizer.zero_grad()
         value.backward()
         if s.clip is not None:
@@ -254,12 +262,8 @@ def approach(
         error.backward()
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
-    generated.network.load_state_dict(best)
+    _restore(best, generated.network)
     return math.sqrt(lowest)
-
-
-def _adam(weights: list[nn.Parameter], s: Settings) -> torch.optim.Optimizer:
-    return torch.optim.Adam(weights, lr=s.learning_rate, amsgrad=s.amsgrad)
 
 
 def _noise(z: Tensor, sigma: float, generator: torch.Generator) -> Tensor | float:
@@ -275,8 +279,13 @@ def _averaged(old: tuple[Tensor, Tensor] | None, x: Tensor, z: Tensor, decay: fl
     return decay * old[0] + (1 - decay) * x, decay * old[1] + (1 - decay) * z
 
 
-def _copied(network: nn.Module) -> dict[str, Any]:
-    return copy.deepcopy(network.state_dict())
+def _copied(*parts: nn.Module | torch.optim.Optimizer) -> list[dict[str, Any]]:
+    return [copy.deepcopy(part.state_dict()) for part in parts]
+
+
+def _restore(states: list[dict[str, Any]], *parts: nn.Module | torch.optim.Optimizer) -> None:
+    for state, part in zip(states, parts, strict=True):
+        part.load_state_dict(copy.deepcopy(state))  # an optimiser would go on in the copy itself
 
 
 class _NonNegative(torch.autograd.Function):

@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from operators import Sense
+from operators import Fourier, LinearOperator, Mask, NonUniformFourier, NonUniformSense, Sense
+from operators.base import Composition, Scaled
 from operators.tensors import squared_norm
 from priors import Functional
 
@@ -75,7 +76,8 @@ class HeldOut(Stopping):
     """The image that best predicts data it was not fitted to: d over a random share held out, at its minimum.
 
     Noise is independent from datum to datum, so that what is learned of the noise in the others does not
-    help. In k-space a position is held out in all coils at once, and DC and its neighbours never are.
+    help. In k-space a position is held out in all coils at once, and DC and its neighbours never are: of
+    `Sense`, `Fourier` and trajectories, also after `Coils` and behind a `Mask`.
 
     share     of the data that say anything, held out; they enter the result by the choice of its iteration
               alone, in `DeepImagePrior` without `start`
@@ -114,10 +116,16 @@ def held_out(problem: Problem, d: Functional, share: float, seed: int = 0) -> Te
     if axis is not None:
         shape[axis] = 1
     drawn = torch.rand(shape, generator=torch.Generator().manual_seed(seed)).to(useful.device) < share
-    if isinstance(A, Sense):
-        middle = [slice(max(n // 2 - 2, 0), n // 2 + 2) for n in A.in_shape[-A.ndim :]]
+    seen = next((part for part in _factors(A) if not isinstance(part, Mask)), A)
+    if isinstance(seen, Sense | Fourier):
+        middle = [slice(max(n // 2 - 2, 0), n // 2 + 2) for n in seen.in_shape[-seen.ndim :]]
         where: tuple[Any, ...] = (..., *middle)
         drawn[where] = False
+    elif isinstance(seen, NonUniformFourier | NonUniformSense):
+        k = seen.trajectory.detach().to(drawn.device)
+        sides = k.new_tensor(seen.in_shape[-seen.ndim :])
+        near = (k.abs() * sides < 4 * math.pi).all(-1)  # within two steps of the grid
+        drawn &= ~(near.unsqueeze(axis) if axis is not None and near.ndim == drawn.ndim - 1 else near)
     held = drawn & useful
     if not bool(held.any()) or not bool((useful & ~held).any()):
         raise ValueError(
@@ -138,11 +146,19 @@ def numbers(problem: Problem, d: Functional) -> int:
     return int(informative(problem, d).sum()) * (2 if problem.linear.is_complex() else 1)
 
 
+def _factors(A: LinearOperator) -> list[LinearOperator]:
+    """What A is the product of, the last first, without numbers."""
+    if isinstance(A, Composition):
+        return [*_factors(A.A), *_factors(A.B)]
+    return _factors(A.A) if isinstance(A, Scaled) else [A]
+
+
 def _coils(problem: Problem) -> int | None:
     """The axis of the data along which coils lie, if there is one."""
-    maps = getattr(problem.A, "maps", None)
+    every = (getattr(part, "maps", None) for part in _factors(problem.A))
+    maps = next((m for m in every if isinstance(m, Tensor)), None)
     # data are (*frames, coils, …), images (*frames, *spatial), maps (coils, *spatial)
-    return len(problem.A.in_shape) - (maps.ndim - 1) if isinstance(maps, Tensor) else None
+    return None if maps is None else len(problem.A.in_shape) - (maps.ndim - 1)
 
 
 @dataclass(frozen=True)

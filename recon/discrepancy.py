@@ -69,14 +69,15 @@ def _root(
     centre = weight.log()
     log_w, best_w, best_x = centre, centre, x
     best = torch.full_like(centre, torch.inf)
-    least = best
+    least, resting = best, torch.zeros_like(best, dtype=torch.bool)
     low, high = centre - math.log(reach), centre + math.log(reach)
     at_low, at_high = torch.full_like(centre, -torch.inf), torch.full_like(centre, torch.inf)
     for _ in range(solves):
         x = solve(log_w.exp(), best_x)
         value = misfit(x).log()
-        least = torch.minimum(least, value)
-        better = value.abs() < best
+        # an image at rest is solved again for its neighbours' sake only
+        least = torch.where(resting, least, torch.minimum(least, value))
+        better = (value.abs() < best) & ~resting
         best, best_w = torch.where(better, value.abs(), best), torch.where(better, log_w, best_w)
         best_x = torch.where(torch.as_tensor(spread(better, x.ndim - better.ndim)), x, best_x)
         resting = best <= tolerance

@@ -117,9 +117,11 @@ class EducatedDeepImagePrior(Learned):
         ]
         return torch.stack(images).reshape(*problem.batch, *A.in_shape).to(problem.y.dtype)
 
+    @torch.inference_mode(False)
     def _tuned(self, problem: Problem, y: Tensor, scale: float) -> Tensor:
         """One image, (*A.in_shape); y (1, *A.out_shape) is its linear data over the scale."""
-        c, A = self.config, problem.A
+        c, A, y = self.config, problem.A, y.clone()  # data of inference mode have no gradients
+        problem = Problem(A, problem.y.clone(), problem.noise)
         network = copy.deepcopy(self.network).requires_grad_(True)
         planes = to_planes(first_image(A, y)[:, None])
         generated = Generated(network, planes, A.in_shape, y.is_complex(), scale, None, c.nonnegative)

@@ -89,10 +89,15 @@ class _Plugged(Variational):
         if inner_iterations < 1:
             raise ValueError(f"{name} inner_iterations: expected at least 1, got {inner_iterations}")
         self.denoiser = as_denoiser(denoiser)
+        if scale is not None and not self.denoiser.unit:
+            raise ValueError(
+                f"{name} scale: {self.denoiser!r} takes images as they are, expected None, got {scale}; "
+                "denoiser.at_scale(…) makes it one for another size"
+            )
         self.sigma, self.scale, self.inner_iterations = sigma, scale, inner_iterations
 
     def size(self, problem: Problem) -> Tensor:
-        """Size of an image, at which D works, (*batch,)."""
+        """Size of an image, at which D works, (*batch,); 1 where D takes images as they are."""
         x = self.initial(problem)
         if self.scale is None and self.denoiser.unit:
             return peak(x, len(problem.A.in_shape))
@@ -118,8 +123,7 @@ class _Plugged(Variational):
                 f"{type(self).__name__} denoiser: {self.denoiser!r} takes {self.denoiser.ndim}-D images, "
                 f"those of the problem are {problem.A.in_shape}"
             )
-        scaled = self.scale is not None or self.denoiser.unit
-        D = self.denoiser.at_scale(self.size(problem)) if scaled else self.denoiser
+        D = self.denoiser.at_scale(self.size(problem)) if self.denoiser.unit else self.denoiser
         lower, upper = self.bounds(x)
 
         def denoise(z: Tensor, sigma: Tensor) -> Tensor:
@@ -157,8 +161,8 @@ class PlugAndPlay(_Plugged):
                σ = √(λt), one A and one A* each
     sigma      noise level of D, unit of the image: a number, one per image, a `Schedule`, or None: that of
                the noise in the start image
-    scale      size of an image, where D works on images of size 1; None: the start image's 99th percentile,
-               for denoisers whose `unit` says so, else 1
+    scale      size of an image, for denoisers of images of size 1, as their `unit` says; None: the start
+               image's 99th percentile
     positive, upper   D is followed by the projection onto the bounds
     and the parameters of `Variational`; likelihood "unweighted" or "weighted"
     """

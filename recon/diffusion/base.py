@@ -70,8 +70,9 @@ class PosteriorSampler(Probabilistic):
     levels      see `Levels`
     positive    x ≥ 0, for real images; complex ones are free
     likelihood  d, "weighted" or "unweighted": Gaussian, see `recon.fidelity`
-    scale       size of an image, where D works on images of size 1; None: the start image's 99th percentile,
-                for denoisers whose `unit` says so, else 1
+    scale       size of an image, of which the levels are parts, and to which a D of images of size 1 is
+                brought (its `unit` says so); None: the start image's 99th percentile for such a D, else its
+                own `width`
     seed        a number, or one per image
     at_once     samples worked on together: memory, not the result
     """
@@ -129,6 +130,7 @@ class PosteriorSampler(Probabilistic):
     def forward(self, problem: Problem) -> Tensor:
         return self.sample(problem).mean(0) if self.samples == 1 else self.predict(problem).mean
 
+    @torch.inference_mode(False)  # which turns gradients on
     @torch.no_grad()
     def _draw(self, problem: Problem, which: Sequence[int]) -> Tensor:
         shape = (len(which), *problem.batch, *problem.A.in_shape)
@@ -152,8 +154,7 @@ class PosteriorSampler(Probabilistic):
             )
         d = LIKELIHOODS[self.likelihood](problem)
         size = self.size(problem).expand(count, *problem.batch)
-        scaled = self.scale is not None or self.denoiser.unit
-        D = self.denoiser.at_scale(size) if scaled else self.denoiser
+        D = self.denoiser.at_scale(size) if self.denoiser.unit else self.denoiser
         bounded = self.positive and not problem.linear.is_complex()
         return Target(
             problem,
@@ -172,7 +173,7 @@ class PosteriorSampler(Probabilistic):
         like = problem.variance
         if self.scale is None and self.denoiser.unit:
             return peak(start(problem), len(problem.A.in_shape)).to(like)
-        given = torch.as_tensor(1.0 if self.scale is None else self.scale)
+        given = torch.as_tensor(self.denoiser.width if self.scale is None else self.scale)
         return given.to(like).expand(problem.batch)
 
     def _count(self, n: int | None) -> int:

@@ -10,8 +10,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from operators.noise import image_seeds
 from priors.denoiser import Denoiser
+
+from ..uncertainty.base import own_seed
 
 Seed = int | Sequence[int]
 
@@ -62,7 +63,8 @@ class Draws:
     """White noise of variance 1 in every real number, for sample s of image i: its own generator each.
 
     Image i of the batch has seed i of a sequence of seeds; with one number all images have the same draws,
-    so that an image alone gets what it gets in a batch. Sample s does not depend on how many there are.
+    so that an image alone gets what it gets in a batch. Sample s does not depend on how many there are. No
+    draw is one that data were made with.
     """
 
     def __init__(self, seed: Seed, samples: Sequence[int], batch: tuple[int, ...], shape: tuple[int, ...]):
@@ -75,10 +77,8 @@ class Draws:
                 raise ValueError(f"seed: expected one number or one per image, {count}, got {len(seeds)}")
         self.whole = (len(samples), *batch, *shape)
         self.shape, self.each = shape, len(seeds)
-        last = max(samples) + 1
-        every = [image_seeds(s, last) for s in seeds]
         self.generators = [
-            torch.Generator().manual_seed(every[i][s]) for s in samples for i in range(len(seeds))
+            torch.Generator().manual_seed(own_seed(0xD1FF, own, s)) for s in samples for own in seeds
         ]
 
     def like(self, x: Tensor) -> Tensor:
@@ -101,17 +101,17 @@ def sample_prior(
     levels: Levels | None = None,
     fresh: float = 1.0,
     seed: int = 0,
-    scale: float = 1.0,
+    scale: float | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Images that the prior holds likely, (samples, *shape): from noise down, x ← `towards`(D(x, σ), …).
 
     denoiser  D, good for all σ of `levels`
     steps     calls of D
-    levels    of noise, in parts of `scale`
+    levels    of noise, in parts of the size
     fresh     1: ancestral sampling; 0: the probability flow, which adds nothing to the first noise
     seed      of the draws
-    scale     size of an image, at which D works
+    scale     size of an image, to which a D of images of size 1 is brought; None: that which D is made for
     dtype     of the images, real or complex
 
     The law of the samples is the prior's up to an error that halves as the steps double.
@@ -121,13 +121,14 @@ def sample_prior(
             "sample_prior samples, steps, fresh: expected at least 1, at least 1, and 0 … 1, got "
             f"{samples}, {steps}, {fresh}"
         )
-    D = denoiser.at_scale(scale) if denoiser.unit else denoiser
+    size = denoiser.width if scale is None else scale
+    D = denoiser.at_scale(size) if denoiser.unit else denoiser
     pairs = (levels or Levels())(steps)
     draws = Draws(seed, range(samples), (), tuple(shape))
     x = torch.zeros((), dtype=dtype)
-    x = scale * pairs[0][0] * draws.like(x)
+    x = size * pairs[0][0] * draws.like(x)
     for now, after in pairs:
-        t, s = (torch.tensor(scale * v, dtype=x.real.dtype) for v in (now, after))
+        t, s = (torch.tensor(size * v, dtype=x.real.dtype) for v in (now, after))
         clean = D(x, t)
         x = towards(clean, (x - clean) / t, t, s, fresh, draws.like(x))
     return x

@@ -3,7 +3,8 @@
 All are written with x = clean + σ·n (variance exploding); those published with x = √ᾱ·clean + √(1 − ᾱ)·n are
 the same for σ² = (1 − ᾱ)/ᾱ. Where the exact posterior is known, of Gaussian images, moment matching has its
 mean and covariance as the steps grow; DiffPIR (λ = ζ = 1) its mean, with two thirds of its spread; DDS its
-mean if the noise is low, with half of its spread; DPS neither (tests/recon/test_diffusion.py).
+mean if the noise is low, with a quarter to two fifths of its spread where data are and nearly all of it where
+none are; DPS neither (tests/recon/test_diffusion.py).
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from priors.networks.dropout import dropping
+
 from ..learned import TrainedFor, squared
 from ..problem import Problem
 from ..training import within
@@ -47,7 +49,7 @@ class EquivariantImagingConfig(SelfSupervisedConfig):
         within("EquivariantImaging transforms", self.transforms, 1, 1000)
         one_of("EquivariantImaging group", self.group, ("rotations", "quarter-turns"))
         if self.robust:
-            exact("EquivariantImaging robust", self.precision)
+            exact("EquivariantImaging robust", self)
 
 
 class EquivariantImaging(SelfSupervised):
@@ -72,6 +74,10 @@ class EquivariantImaging(SelfSupervised):
 
     def loss(self, problem: Problem, images: Tensor, generator: torch.Generator) -> Tensor:
         """Data term, or its risk, and α times how far f is from being equivariant."""
+        with dropping(self, generator):
+            return self._both_terms(problem, generator)
+
+    def _both_terms(self, problem: Problem, generator: torch.Generator) -> Tensor:
         A, c = problem.A, self.config
         norm2 = self.scanner(problem).norm ** 2
         y, _ = self.inside(problem)

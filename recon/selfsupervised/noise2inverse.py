@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from operators import LinearOperator, fbp
+from priors.networks.dropout import dropping
 
 from ..baselines.postprocess import FBPUNet
 from ..learned import TrainedFor, squared
@@ -65,7 +66,8 @@ class Noise2Inverse(SelfSupervised):
         """Squared error to what the views held out say; which ones, `generator` decides."""
         y, _ = self.inside(problem)
         j = int(torch.randint(self.config.splits, (), generator=generator))
-        return self.prediction_error(problem.A, y, j).mean()
+        with dropping(self, generator):
+            return self.prediction_error(problem.A, y, j).mean()
 
     def prediction_error(self, A: LinearOperator, y: Tensor, j: int) -> Tensor:
         """Mean squared error of predicting what is held out of pair j, per image."""

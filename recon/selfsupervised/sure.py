@@ -30,7 +30,7 @@ class SURETrainingConfig(SelfSupervisedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least("SURETraining step", self.step, 1e-6)
-        exact("SURETraining", self.precision)
+        exact("SURETraining", self)
 
 
 class SURETraining(SelfSupervised):
@@ -66,12 +66,17 @@ class SURETraining(SelfSupervised):
         ]
 
 
-def exact(name: str, precision: str) -> None:
+def exact(name: str, config: SelfSupervisedConfig) -> None:
     """Raise ValueError where networks do not tell f(y + τ b) from f(y)."""
-    if precision != "float32":
+    if config.precision != "float32":
         raise ValueError(
-            f"{name} precision: expected 'float32', got {precision!r}: its rounding is larger than the "
+            f"{name} precision: expected 'float32', got {config.precision!r}: its rounding is more than the "
             "difference that the estimate of Stein is made of"
+        )
+    if config.settings.get("dropout"):
+        raise ValueError(
+            f"{name} settings: expected no dropout, got {config.settings['dropout']!r}: it leaves out other "
+            "channels in f(y + τ b) than in f(y), of which the estimate of Stein is made"
         )
 
 

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -106,3 +107,11 @@ def check_level(who: str, level: float) -> None:
     """Raise ValueError unless 0 < level < 1."""
     if not 0 < level < 1:
         raise ValueError(f"{who} level: expected a number between 0 and 1, as 0.9, got {level!r}")
+
+
+def own_seed(purpose: int, seed: int, k: int) -> int:
+    """Seed of draw k, of a stream by itself, which shares nothing with seeds of data, raw ones included."""
+    if seed < 0:
+        raise ValueError(f"seed: expected a non-negative integer, got {seed}")
+    # torch's generator on the CPU takes the lower 32 bits alone, which are as random as all
+    return int(np.random.SeedSequence([seed, k], spawn_key=(purpose,)).generate_state(1, np.uint64)[0]) >> 1

@@ -6,11 +6,11 @@ import math
 
 import torch
 
-from operators import Gaussian
+from operators import Gaussian, Poisson
 
 from ..base import Reconstructor
 from ..problem import Problem
-from .base import Moments, Prediction, Probabilistic
+from .base import Moments, Prediction, Probabilistic, own_seed
 
 
 class ParametricBootstrap(Probabilistic):
@@ -22,7 +22,7 @@ class ParametricBootstrap(Probabilistic):
 
     method    any; a weight that it chooses without the truth is chosen anew in every replica
     replicas  K ≥ 2
-    seed      of the noise, the same draws for all images of a batch: replica k has the seed seed + k
+    seed      of the noise, the same draws for all images of a batch; no draw that data were made with
     """
 
     def __init__(self, method: Reconstructor, replicas: int = 16, seed: int = 0):
@@ -39,9 +39,11 @@ class ParametricBootstrap(Probabilistic):
             raise ValueError("ParametricBootstrap problem: the noise's σ is not known; use noise.at(clean)")
         x = self.method(problem)
         clean, count = problem.A(x), math.prod(problem.batch)
+        if isinstance(problem.noise, Poisson):
+            clean = clean.clamp(min=0)  # no count has a mean below zero, as an image may ask for
         moments = Moments()
         for k in range(self.replicas):
-            y = problem.noise(clean, seed=[self.seed + k] * count)
+            y = problem.noise(clean, seed=[own_seed(0xB007, self.seed, k)] * count)
             moments.add(self.method(Problem(problem.A, y, problem.noise)))
         return Prediction(x, moments.spread)
 

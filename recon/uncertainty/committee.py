@@ -49,7 +49,9 @@ class DeepEnsemble(Probabilistic):
         **changes: Any,
     ) -> DeepEnsemble:
         """An ensemble of `method(seed=s, **changes).fit(data)`; each resumed from `checkpoint`-s if there."""
-        members = []
+        seeds, members = list(seeds), []
+        if len(set(seeds)) < max(len(seeds), 2):
+            raise ValueError(f"DeepEnsemble.trained seeds: expected at least 2, all different, got {seeds}")
         for seed in seeds:
             path = Path(checkpoint) if checkpoint else None
             own = path.with_name(f"{path.stem}-{seed}.safetensors") if path else None

@@ -143,6 +143,12 @@ class Conformal(Probabilistic):
             raise ValueError(
                 "Conformal: not calibrated yet: call calibrate(pairs) with images it has not seen"
             )
+        made, size = tuple(self.quantile.shape), tuple(p.spread.shape)
+        if made != size[len(size) - len(made) :]:
+            raise ValueError(
+                f"Conformal: calibrated pixel by pixel for images {made}, got images {size}; rule='risk' "
+                "serves all sizes"
+            )
         return self.quantile.to(p.spread) * (p.spread + self.least)
 
     @torch.no_grad()

@@ -9,7 +9,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from operators import LinearOperator, fbp
 from operators.tensors import spread
 from priors.networks.dropout import dropping
 from priors.networks.seeds import seeded
@@ -27,6 +26,8 @@ class HeteroscedasticConfig(FBPUNetConfig):
 
     first_spread   σ to begin with, in parts of the image's size
     least_spread   σ is never below: a pixel known exactly would have an infinite likelihood
+
+    Images in the plane only, so without `stack`.
     """
 
     first_spread: float = 0.1
@@ -39,6 +40,8 @@ class HeteroscedasticConfig(FBPUNetConfig):
                 "HeteroscedasticUNet least_spread, first_spread: expected 0 < least < first, got "
                 f"{self.least_spread}, {self.first_spread}"
             )
+        if self.stack != 1:
+            raise ValueError(f"HeteroscedasticUNet stack: expected 1, planes by themselves, got {self.stack}")
 
 
 class HeteroscedasticUNet(FBPUNet):
@@ -55,6 +58,11 @@ class HeteroscedasticUNet(FBPUNet):
 
     def build(self, scanner: TrainedFor) -> None:
         c = self.config
+        if scanner.complex or len(scanner.in_shape) != 2:
+            kind = "complex" if scanner.complex else "real"
+            raise ValueError(
+                f"HeteroscedasticUNet.fit data: expected real images (ny, nx), got {kind} {scanner.in_shape}"
+            )
         with seeded(c.seed):
             widths = [c.base * 2**k for k in range(c.depth)]
             self.network = UNet(1, 2, channels=widths, norm=c.norm, dropout=c.dropout)
@@ -62,24 +70,24 @@ class HeteroscedasticUNet(FBPUNet):
             self.network.last.weight.zero_()
         self.trained_for = scanner
 
-    def both(self, A: LinearOperator, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and σ² of images of size 1, from linear data over the image scale."""
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and σ² of images of size 1, from x₀ (n, ny, nx)."""
         c = self.config
-        x = fbp(A, y, filter=c.filter, frequency_scaling=c.frequency_scaling)
         out = self.network(x[:, None])
         # within e^±20 of where it begins, for no data whatever shall overflow
         variance = c.first_spread**2 * out[:, 1].clamp(-20.0, 20.0).exp()
         return x + out[:, 0], variance + c.least_spread**2
 
-    def apply_to(self, A: LinearOperator, y: Tensor) -> Tensor:
-        return self.both(A, y)[0]
+    def corrected(self, x: Tensor) -> Tensor:
+        """The mean."""
+        return self.both(x)[0]
 
     def loss(self, problem: Problem, images: Tensor, generator: torch.Generator) -> Tensor:
         y, scale = self.inside(problem)
+        truth = images / spread(scale, len(problem.A.in_shape))
+        x, truth = self.pieces(self.first(problem.A, y), truth, generator)
         with dropping(self, generator):
-            mean, variance = self.both(problem.A, y)
-        truth = images.reshape(mean.shape) / spread(scale, len(problem.A.in_shape))
-        return gaussian_nll(mean, variance, truth).mean()
+            return gaussian_nll(*self.both(x), truth).mean()
 
     def predict(self, problem: Problem) -> Prediction:
         scanner = self.scanner(problem)
@@ -87,7 +95,7 @@ class HeteroscedasticUNet(FBPUNet):
             empty = problem.y.new_zeros(*problem.batch, *scanner.in_shape)
             return Prediction(empty, empty, empty)
         y, scale = self.inside(problem)
-        mean, variance = self.both(problem.A, y)
+        mean, variance = self.both(self.first(problem.A, y))
         unit = spread(scale, len(scanner.in_shape))
         shape = (*problem.batch, *scanner.in_shape)
         x, sigma = ((v * unit).reshape(shape).to(problem.y.dtype) for v in (mean, variance.sqrt()))

@@ -57,6 +57,38 @@ def test_shifted_counts_have_mean_and_variance_alike():
     assert (shifted.var() - mean).abs() < 4 * math.sqrt((2 * mean**2 + mean) / n)
 
 
+@pytest.mark.parametrize("law", ["transmission", "background", "shifted", "emission"])
+def test_deviance_in_single_precision(law):
+    """At an ordinary dose it is a small sum of large terms: half a unit a ray, of 10⁵ counts."""
+    g = torch.Generator().manual_seed(0)
+    z = 2 * torch.rand(40, 50, generator=g, dtype=torch.float64)
+    z[5:] = 0.01 if law != "emission" else 5.0  # in rays alike the rounding is, too, and adds up
+    make = {
+        "transmission": lambda y: TransmissionPoisson(y, 5.6e5),
+        "background": lambda y: TransmissionPoisson(y, 5.6e5, background=50.0),
+        "shifted": lambda y: ShiftedPoisson(y, 5.6e5, sigma=3.0),
+        "emission": lambda y: KullbackLeibler(y, background=50.0, scale=1e5),
+    }[law]
+    mean = 1e5 * z + 50 if law == "emission" else 5.6e5 * (-z).exp() + 50 * (law == "background")
+    y = torch.poisson(mean, generator=g)
+    exact = make(y)(z).item()
+    assert 0.4 < exact / y.numel() < 0.6
+    assert make(y.float())(z.float()).item() == pytest.approx(exact, rel=3e-3)
+
+
+def test_deviance_without_counts_is_the_mean_and_has_a_gradient():
+    z = torch.tensor([[0.0, 2.0]], requires_grad=True)
+    for f in (
+        KullbackLeibler(torch.zeros(1, 2)),
+        TransmissionPoisson(torch.zeros(1, 2), 50.0, background=1.0),
+    ):
+        value = f(z)
+        (slope,) = torch.autograd.grad(value.sum(), z)
+        mean = z if isinstance(f, KullbackLeibler) else 50 * (-z).exp() + 1
+        torch.testing.assert_close(value, mean.sum())
+        torch.testing.assert_close(slope, f.grad(z).detach())
+
+
 @pytest.mark.parametrize("f", BOTH, ids=["poisson", "background", "shifted"])
 def test_gradients_are_those_of_autograd(f):
     z = 3 * torch.rand(2, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

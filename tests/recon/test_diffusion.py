@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from operators import Fourier, Gaussian, LowDose, Mask, ParallelBeam, XRay
+from operators import Fourier, Gaussian, LowDose, Mask, ParallelBeam, Sense, XRay
 from priors import Denoiser, DiffusionPrior, WienerDenoiser
 from priors.diffusion import score
 from recon import DDS, DPS, METHODS, DiffPIR, MomentMatching, PlugAndPlay, Problem
 from recon.denoising import load_prior, save_prior
 from recon.diffusion import DiffusionConfig, Levels, sample_prior, train_diffusion
-from recon.diffusion.noise import towards
+from recon.diffusion.noise import Draws, towards
 
 N, MEAN = 8, 0.5
 NARROW = Levels(4.0, 0.005)  # enough for images whose pixels vary by 0.14, with few steps
@@ -168,6 +168,17 @@ def test_the_known_faults_of_dds_and_dps():
     assert off(exact.sample(louder, 16), 0.5) < 0.7 * off(exact.sample(problem, 16), 0.5)
 
 
+@pytest.mark.parametrize("sigma", [0.02, 0.2])
+def test_how_much_of_the_spread_dds_has(sigma):
+    """A quarter to two fifths where data are, nearly all where none are: 60 samples, 9 % a pixel."""
+    problem = pixels(sigma)
+    sd = posterior(problem, sigma)[1]
+    method = DDS(PRIOR, 100, positive=False, levels=NARROW, at_once=60)
+    ratio = method.sample(problem, 60).std(0) / sd
+    seen = problem.A(torch.ones(N, N, dtype=torch.float64)) > 0
+    assert 0.2 < float(ratio[seen].mean()) < 0.47 and 0.8 < float(ratio[~seen].mean()) < 1.05
+
+
 def test_complex_images_from_some_of_their_frequencies():
     """The posterior is one number per frequency: S/(S + σ²/2) of the datum, or 0."""
     g = torch.Generator().manual_seed(0)
@@ -226,6 +237,43 @@ def test_alone_as_in_a_batch_and_however_many(method):
     empty = Problem(problem.A, problem.y[:0], problem.noise)
     assert method.sample(empty, 2).shape == (2, 0, N, N)
     assert not torch.allclose(kind(PRIOR, 8, seed=1).sample(problem, 1), together[:1])
+
+
+def test_draws_are_no_noise_of_data():
+    """Not that of seed 0 for all images, nor of raw seeds 0, 1, …"""
+    noise, zero = Gaussian(sigma=1.0), torch.zeros(20, N, N, dtype=torch.float64)
+    data = torch.cat([noise(zero, seed=0), noise(zero, seed=range(20))])
+    draws = torch.cat([Draws(s, range(4), (), (N, N)).like(zero[0, 0, 0]) for s in (0, 1)])
+    together = torch.corrcoef(torch.cat([draws, data]).flatten(1))
+    # 64 numbers: 0.125 by chance, and its largest of 320 four times that
+    assert float(together[:8, 8:].abs().max()) < 0.6
+    assert float((together[:8, :8] - torch.eye(8)).abs().max()) < 0.6
+    with pytest.raises(ValueError, match="non-negative"):
+        Draws(-1, [0], (), (N, N))
+
+
+@pytest.mark.parametrize("likelihood", ["weighted", "unweighted"])
+def test_dds_without_noise_on_one_coil(likelihood):
+    """radius=inf: what was not sampled is D's, and the few steps of CG are those of any operator."""
+    g = torch.Generator().manual_seed(0)
+    mask = torch.rand(N, N, generator=g) < 0.6
+    noise = Gaussian(sigma=0.1)
+    x = torch.randn(N, N, generator=g, dtype=torch.complex128)
+    D = WienerDenoiser(0.0, spectrum())
+    found = []
+    for A in (Sense(mask), Mask(mask, (N, N)) @ Fourier((N, N))):
+        problem = Problem(A, noise(Fourier((N, N))(x), seed=0) * mask, noise)
+        found.append(DDS(D, 6, math.inf, samples=2, likelihood=likelihood).sample(problem))
+    assert bool(found[0].isfinite().all())
+    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", SAMPLERS, ids=lambda m: m.name)
+def test_inference_mode(method):
+    problem = scan()
+    x = method.sample(problem, 1)
+    with torch.inference_mode():
+        assert torch.equal(method.sample(problem, 1), x)
 
 
 @pytest.mark.parametrize("likelihood", ["weighted", "unweighted"])
@@ -334,6 +382,25 @@ def test_the_unit_of_the_images_changes_nothing_in_training():
             prior = small(data_range=(0.0, unit))
             found.append(train_diffusion(prior, lambda seeds, c=unit: c * squares(seeds), config).losses)
         assert found[1] == pytest.approx(found[0], rel=1e-4)  # float32
+
+
+def test_a_data_range_is_the_scale_and_nothing_scales_twice():
+    """A network for (0, 1000) on images of size 1000 is that for (0, 1) on images of size 1."""
+    one, thousand = small(), small(data_range=(0.0, 1000.0))
+    assert one.unit and not thousand.unit
+    for kind in (DPS, DDS, DiffPIR, MomentMatching):
+        x = kind(one, 4, samples=2, scale=1.0)(scan())
+        torch.testing.assert_close(
+            kind(thousand, 4, samples=2)(scan(scale=1000.0)) / 1000, x, rtol=1e-4, atol=1e-5
+        )
+    x = PlugAndPlay(one, iterations=4, sigma=0.1, scale=1.0)(scan())
+    y = PlugAndPlay(thousand, iterations=4, sigma=100.0)(scan(scale=1000.0))
+    torch.testing.assert_close(y / 1000, x, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        drawn = [sample_prior(D, (N, N), 2, 4) for D in (one, thousand)]
+    torch.testing.assert_close(drawn[1] / 1000, drawn[0], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"PlugAndPlay scale: .* takes images as they are"):
+        PlugAndPlay(thousand, scale=1000.0)
 
 
 def test_a_trained_prior_as_sampler_and_as_denoiser():

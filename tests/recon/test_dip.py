@@ -76,6 +76,33 @@ def test_lowest_objective_is_kept(scan):
     assert max(values[values.index(min(values)) :]) > 2 * min(values)
 
 
+def test_the_last_image_is_looked_at():
+    """One pixel whose weight is the image: every step of Adam towards y = 5 is one of the rate."""
+
+    class Pixel(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = torch.nn.Parameter(torch.zeros(1, 1, 4, 4))
+
+        def forward(self, z):
+            return self.w + 0 * z
+
+    problem = Problem(Identity((4, 4)), torch.full((4, 4), 5.0), Gaussian(sigma=1.0))
+    settings = {"network": lambda *_: Pixel(), "z": "noise", "weight": 0.0, "schedule": "constant"}
+    found, x = values(problem, iterations=4, learning_rate=0.1, nonnegative=False, **settings)
+    unit = float(first_image(problem).abs().max())
+    assert len(found) == 5
+    torch.testing.assert_close(x / unit, torch.full((4, 4), 0.4), rtol=1e-3, atol=0)
+
+
+def test_inference_mode(scan):
+    problem = single(scan)
+    x = prior(iterations=2)(problem)
+    with torch.inference_mode():
+        within = prior(iterations=2)(Problem(problem.A, problem.y.clone(), problem.noise))
+    assert torch.equal(within, x)
+
+
 def test_discrepancy_stops_early(scan):
     problem, _ = scan
     steps = []
@@ -162,6 +189,8 @@ def test_complex_images_of_several_coils():
     assert float((x - truth).norm()) < float((rough - truth).norm())
     alone = method(Problem(A, problem.y[1], noise))
     torch.testing.assert_close(alone, x[1], rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="bounds: order needs real numbers"):
+        prior(bounds=(0.0, 1.0))(problem)
     with pytest.raises(ValueError, match="out of it"):
         prior(network=lambda inside, outside, shape: torch.nn.Conv2d(inside, 3, 1))(problem)
 
@@ -246,7 +275,7 @@ def test_presets_run(scan, name):
     found = []
     x = DeepImagePrior.preset(name, **small, callback=lambda i, k, v: found.append(v))(problem)
     assert x.shape == (20, 18) and bool(((x > 0) & (x < 1)).all())
-    assert len(found) == 20 and min(found) < found[0]
+    assert len(found) == 21 and min(found) < found[0]  # the first, and one after each iteration
 
 
 @pytest.mark.parametrize("network", ["unet", "hourglass"])
@@ -296,6 +325,18 @@ def test_backtracking_returns_to_the_last_safe_weights(scan):
             jumps += 1
             assert after == pytest.approx(safe, rel=1e-6)
     assert jumps
+
+
+def test_backtracking_does_not_lock_up(scan):
+    """At a rate whose first step is itself a jump the fit goes on, with smaller steps."""
+    settings = {"learning_rate": 0.06, "schedule": "constant", "clip": None, "weight": 0.0}
+    found, _ = values(single(scan), iterations=100, backtrack=True, **settings)
+    assert found[1] > JUMP * found[0] and min(found) < 0.5 * found[0]
+
+
+def test_backtracking_that_leads_nowhere_says_so(scan):
+    with pytest.raises(ValueError, match="after 10 returns to safe weights; lower learning_rate"):
+        prior(iterations=40, learning_rate=1e30, clip=None, backtrack=True)(single(scan))
 
 
 def test_a_nan_is_named(scan):

@@ -3,7 +3,18 @@ import math
 import pytest
 import torch
 
-from operators import Gaussian, LowDose, ParallelBeam, Sense, XRay
+from operators import (
+    Coils,
+    Fourier,
+    Gaussian,
+    LowDose,
+    Mask,
+    NonUniformFourier,
+    NonUniformSense,
+    ParallelBeam,
+    Sense,
+    XRay,
+)
 from recon import DeepImagePrior, Problem
 from recon.dip_stopping import Discrepancy, HeldOut, Stopping, Watch, WindowedVariance, held_out, rule
 from recon.fidelity import LIKELIHOODS
@@ -140,6 +151,31 @@ def test_coils_hold_out_the_same_positions_and_never_the_middle():
     assert torch.equal(held, held[:1].expand_as(held))
     assert not bool((held & ~problem.A.sampled).any())
     assert not bool(held[:, 8:12, 6:10].any()) and bool(held.any())
+
+
+@pytest.mark.parametrize("coils", [False, True])
+def test_the_middle_of_k_space_stays_whatever_operator_makes_it(coils):
+    g = torch.Generator().manual_seed(0)
+    maps = torch.randn(3, 16, 12, generator=g, dtype=torch.complex64)
+    shape = (3, 16, 12) if coils else (16, 12)
+    grid = Mask(torch.ones(16, 12), shape) @ Fourier(shape)
+    angles = torch.linspace(0, math.pi, 9)[:-1, None]
+    radius = torch.linspace(-math.pi, math.pi, 33)[:-1]
+    spokes = torch.stack([radius * angles.sin(), radius * angles.cos()], -1)
+    radial = NonUniformFourier(shape, spokes)
+    near = (spokes.abs() * torch.tensor([16, 12]) < 4 * math.pi).all(-1)
+    middle = torch.zeros(16, 12, dtype=torch.bool)
+    middle[6:10, 4:8] = True
+    every = [(grid, middle), (0.5 * radial, near)]
+    if coils:
+        every = [(A @ Coils(maps), kept) for A, kept in every]
+        every.append((NonUniformSense(spokes, maps), near))
+    for A, kept in every:
+        noise = Gaussian(sigma=0.1, data_ndim=len(A.out_shape))
+        problem = Problem(A, A(torch.ones(16, 12, dtype=torch.complex64)), noise)
+        held = held_out(problem, LIKELIHOODS["weighted"](problem), 0.6)
+        assert not bool(held[..., kept].any()) and bool(held.any())
+        assert not coils or torch.equal(held, held[:1].expand_as(held))
 
 
 def test_windowed_variance_is_that_of_the_definition():

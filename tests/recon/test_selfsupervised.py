@@ -332,6 +332,15 @@ def test_quarter_turns_tell_nothing_about_evenly_spaced_views():
 # ---- bad input
 
 
+@pytest.mark.parametrize("cls", [Noise2Inverse, EquivariantImaging])
+def test_dropout_takes_part_in_training(cls):
+    small = {"base": 4, "depth": 2}
+    plain, dropped, again = (fitted(cls, settings=small | {"dropout": p})[0] for p in (0.0, 0.5, 0.5))
+    pairwise = list(zip(plain.parameters(), dropped.parameters(), again.parameters(), strict=True))
+    assert not all(torch.equal(a, b) for a, b, _ in pairwise)
+    assert all(torch.equal(b, c) for _, b, c in pairwise)
+
+
 def test_wrong_settings_are_said():
     for cls, changes, word in (
         (Noise2Inverse, {"strategy": "2:2"}, "strategy"),
@@ -341,6 +350,8 @@ def test_wrong_settings_are_said():
         (SURETraining, {"settings": 3}, "settings"),
         (SURETraining, {"precision": "bfloat16"}, "SURETraining precision"),
         (EquivariantImaging, {"precision": "bfloat16", "robust": True}, "robust precision"),
+        (SURETraining, {"settings": {"dropout": 0.2}}, "SURETraining settings: expected no dropout"),
+        (EquivariantImaging, {"settings": {"dropout": 0.2}, "robust": True}, "robust settings"),
         (EquivariantImaging, {"group": "flips"}, "group"),
         (EquivariantImaging, {"weight": -1.0}, "weight"),
     ):

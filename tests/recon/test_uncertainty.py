@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from operators import Gaussian, Identity, LowDose, ParallelBeam, XRay
+from operators import Gaussian, Identity, LowDose, ParallelBeam, Poisson, XRay
 from priors.networks.dropout import Dropout, dropping
 from priors.networks.seeds import seeded
 from priors.networks.unet import UNet
@@ -191,6 +191,36 @@ def test_the_bootstrap_of_a_linear_method_is_its_covariance():
     torch.testing.assert_close(found.mean, method(problem))
 
 
+def test_the_bootstrap_draws_other_noise_than_data_have():
+    """Raw seeds 0, 1, … are those of validation images; 2³² more are the same to torch's generator."""
+    drawn = []
+
+    class Recorded(FBP):
+        def forward(self, problem):
+            drawn.append(problem.y)
+            return super().forward(problem)
+
+    noise = Gaussian(sigma=1.0)
+    ParametricBootstrap(Recorded(), 8).predict(Problem(A, torch.zeros(6, 13).double(), noise))
+    replicas = torch.stack(drawn[1:])
+    own = noise(torch.zeros(40, 6, 13).double(), seed=[*range(20), *range(2**32, 2**32 + 20)])
+    first = noise(torch.zeros(20, 6, 13).double(), seed=0)
+    together = torch.corrcoef(torch.cat([replicas, own, first]).flatten(1))
+    # 78 numbers: 0.11 by chance, and its largest of 480 four times that
+    assert float(together[:8, 8:].abs().max()) < 0.6
+    assert float((together[:8, :8] - torch.eye(8)).abs().max()) < 0.6
+
+
+def test_the_bootstrap_of_emission_where_an_image_is_negative():
+    x = torch.zeros(N, N, dtype=torch.float64)
+    x[3:5, 3:5] = 0.2
+    noise = Poisson(scale=20.0)
+    problem = Problem(A, noise(A(x), seed=0), noise)
+    method = CGLS(iterations=10)
+    assert float(A(method(problem)).min()) < 0
+    assert bool((ParametricBootstrap(method, 3).predict(problem).spread > 0).any())
+
+
 def test_the_bootstrap_of_counts():
     noise = LowDose(i0=1e4)
     problem = Problem(A, noise(A(0.02 * images(2).double())), noise)
@@ -298,6 +328,31 @@ def test_calibration_from_paired_data_and_from_a_list(trained):
     torch.testing.assert_close(a.quantile, b.quantile, rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize("shape", [(5, 7), (6, 1)])
+def test_pixel_by_pixel_serves_one_size(shape):
+    def pair(n, shape):
+        y = torch.randn(n, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        return Problem(Identity(shape), y, Gaussian(sigma=1.0)), torch.zeros_like(y)
+
+    method = Conformal(Silent(), 0.9, "pixel").calibrate([pair(20, (6, 6))])
+    lower, upper = method.interval(pair(2, (6, 6))[0])
+    assert bool((lower < upper).all())
+    with pytest.raises(ValueError, match=r"for images \(6, 6\), got images"):
+        method.interval(pair(1, shape)[0])
+
+
+def test_heteroscedastic_unet_learns_from_patches():
+    drawn = []
+
+    class Recorded(HeteroscedasticUNet):
+        def both(self, x):
+            drawn.append(tuple(x.shape[1:]))
+            return super().both(x)
+
+    method = Recorded(**SMALL, patch=4).fit(PAIRS)
+    assert (4, 4) in drawn and method(PAIRS.validation[0]).shape == (4, N, N)
+
+
 def test_spread_against_error():
     g = torch.Generator().manual_seed(0)
     spread = 0.1 + torch.rand(50, N, N, generator=g, dtype=torch.float64)
@@ -327,6 +382,9 @@ def test_bad_input():
         (lambda: MCDropout(fbp, 1), "samples"),
         (lambda: FBPUNet(dropout=1.0), "dropout"),
         (lambda: HeteroscedasticUNet(first_spread=0.0), "least_spread"),
+        (lambda: HeteroscedasticUNet(stack=3), "HeteroscedasticUNet stack: expected 1"),
+        (lambda: DeepEnsemble.trained(HeteroscedasticUNet, None, [0]), "seeds: expected at least 2"),
+        (lambda: DeepEnsemble.trained(HeteroscedasticUNet, None, [0, 0]), "all different"),
         (lambda: HeteroscedasticUNet().predict(problem), "not trained"),
         (lambda: ParametricBootstrap(fbp, 1), "replicas"),
         (lambda: ParametricBootstrap(CGLS), "method"),

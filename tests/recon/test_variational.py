@@ -216,6 +216,21 @@ def test_discrepancy_out_of_reach_ends_a_tenth_above_the_least():
     assert x.flatten().tolist() == pytest.approx(weight.tolist())
 
 
+def test_discrepancy_an_image_at_rest_stays_whatever_its_neighbour_does():
+    """A solver stopped early moves on with every call, also where the misfit is right already."""
+
+    def solve(w, x):
+        return x + 0.5 * (w.sqrt()[:, None] - x)
+
+    def misfit(x):
+        return x.square().flatten(1).mean(1)
+
+    guess, start = torch.tensor([1.0, 50.0]).double(), torch.tensor([[0.975], [8.0]]).double()
+    both, x = discrepancy(solve, misfit, guess, start)
+    alone, z = discrepancy(solve, misfit, guess[:1], start[:1])
+    assert torch.equal(both[:1], alone) and torch.equal(x[:1], z)
+
+
 @pytest.mark.parametrize(
     "make",
     [
