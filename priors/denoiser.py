@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -280,14 +281,36 @@ class VariationalDenoiser(Denoiser):
 
 def as_denoiser(thing: Denoiser | Functional | Callable[[Tensor, Tensor], Tensor]) -> Denoiser:
     """A denoiser from one, from a functional with a prox (prox_{σ²f}, also `from_deepinv_denoiser`), or from
-    a function or network (n, 1, *shape), (n,) -> (n, 1, *shape) on images in [0, 1].
+    a function or network (n, 1, *shape), (n,) -> (n, 1, *shape) on images in [0, 1]; one that takes the images
+    alone is blind, and denoises as much as it was made for, whatever σ is.
     """
     if isinstance(thing, Denoiser):
         return thing
     if isinstance(thing, Functional):
         return ProximalDenoiser(thing)
     if isinstance(thing, nn.Module):
-        return NetworkDenoiser(thing)
+        return NetworkDenoiser(thing if _takes(thing.forward, 2) else _Blind(thing))
     if callable(thing):
-        return FunctionDenoiser(thing)
+        return FunctionDenoiser(thing if _takes(thing, 2) else _Blind(thing))
     raise ValueError(f"denoiser: expected a Denoiser, a functional or a function (x, sigma), got {thing!r}")
+
+
+def _takes(function: Callable[..., object], count: int) -> bool:
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # written in C, tells nothing
+        return True
+    return True
+
+
+class _Blind(nn.Module):
+    """A network that is told no σ."""
+
+    def __init__(self, network: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.network, self.channels = network, getattr(network, "channels", None)
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return self.network(x)

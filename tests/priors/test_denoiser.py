@@ -176,3 +176,15 @@ def test_bad_input():
         VariationalDenoiser(TV((8, 8)))(x, 0.1)
     with pytest.raises(ValueError, match="denoiser: expected"):
         as_denoiser(3)
+
+
+def test_a_network_that_is_told_no_noise_level_is_blind():
+    blind = torch.nn.Conv2d(1, 1, 3, padding=1, bias=False).requires_grad_(False)
+    x = torch.rand(2, 6, 5, generator=torch.Generator().manual_seed(0))
+    expected = blind(x[:, None])[:, 0]
+    for given in (blind, lambda image: blind(image)):
+        D = as_denoiser(given)
+        for sigma in (0.01, 0.5):
+            torch.testing.assert_close(D(x, sigma), expected)
+    with pytest.raises(TypeError):
+        as_denoiser(lambda: x)(x, 0.1)
