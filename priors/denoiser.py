@@ -281,7 +281,7 @@ class VariationalDenoiser(Denoiser):
 
 def as_denoiser(thing: Denoiser | Functional | Callable[[Tensor, Tensor], Tensor]) -> Denoiser:
     """A denoiser from one, from a functional with a prox (prox_{σ²f}, also `from_deepinv_denoiser`), or from
-    a function or network (n, 1, *shape), (n,) -> (n, 1, *shape) on images in [0, 1]; one that takes the images
+    a function or network (n, 1, *shape), (n,) -> (n, 1, *shape) on images in [0, 1]; one that takes images
     alone is blind, and denoises as much as it was made for, whatever σ is.
     """
     if isinstance(thing, Denoiser):
@@ -308,7 +308,7 @@ def _takes(function: Callable[..., object], count: int) -> bool:
 class _Blind(nn.Module):
     """A network that is told no σ."""
 
-    def __init__(self, network: Callable[[Tensor], Tensor]):
+    def __init__(self, network: Callable[..., Tensor]):
         super().__init__()
         self.network, self.channels = network, getattr(network, "channels", None)
 

@@ -6,11 +6,14 @@ import pytest
 import torch
 
 from operators import FanBeam, Fourier, Gaussian, Gradient, LowDose, ParallelBeam, XRay
-from priors import TV, HuberTV, WaveletL1
+from operators.simple import Identity
+from priors import TV, Box, HuberTV, SquaredL2, WaveletL1
+from priors.base import Composed
 from recon.data.simulation import averaged
 from recon.discrepancy import discrepancy
 from recon.fidelity import unweighted, weighted
 from recon.problem import Problem
+from recon.solvers import pdhg, run
 from recon.variational import (
     HuberTotalVariation,
     PWLSTotalVariation,
@@ -18,6 +21,7 @@ from recon.variational import (
     TotalVariation,
     WaveletReconstruction,
 )
+from recon.variational.combined import CommonProx
 
 METHODS = [TotalVariation, PWLSTotalVariation, HuberTotalVariation, Tikhonov, WaveletReconstruction]
 
@@ -243,3 +247,25 @@ def test_discrepancy_an_image_at_rest_stays_whatever_its_neighbour_does():
 def test_bad_arguments(make):
     with pytest.raises(ValueError, match="expected"):
         make()
+
+
+def test_the_common_prox_is_that_of_the_sum_and_keeps_its_duals():
+    shape = (12, 10)
+    x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    terms = [0.3 * TV(shape), Composed(0.2 * WaveletL1(shape, "haar", 1), Identity(shape))]
+    step = torch.tensor([0.2, 0.5, 1.0], dtype=torch.float64)
+    common = CommonProx(terms, Box(0.0, 1.0), 1e-9, 5000)
+    found = common.prox(x, step)
+    whole = [SquaredL2(x, ndim=2) @ Identity(shape), *(step * term for term in terms)]
+    expected = run(pdhg(whole, Box(0.0, 1.0), x), 20_000, 1e-11)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    # from the duals of the same prox there is nothing left to do
+    calls = terms[0].A.calls.copy()
+    again = common.prox(x, step)
+    assert terms[0].A.calls["forward"] - calls["forward"] <= 3
+    torch.testing.assert_close(again, found, rtol=0, atol=1e-7)
+    for i in range(3):
+        alone = CommonProx(terms, Box(0.0, 1.0)).prox(x[i], step[i])
+        torch.testing.assert_close(
+            alone, CommonProx(terms, Box(0.0, 1.0)).prox(x, step)[i], rtol=0, atol=1e-12
+        )
