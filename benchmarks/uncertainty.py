@@ -51,6 +51,7 @@ from recon.uncertainty import Prediction, calibration_curve, coverage, predictio
 RESULTS = Path(__file__).parent / "results"
 LEVEL = 0.9
 MEMBERS = 4
+KINDS = ["networks", "samplers"]
 
 
 class Said(Reconstructor):
@@ -215,7 +216,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=120, help="half calibrate, half are measured")
     parser.add_argument("--kinds", default="networks,samplers", help="some of: networks, samplers")
     options = parser.parse_args()
-    if unknown := set(options.kinds.split(",")) - {"networks", "samplers"}:
+    if unknown := set(options.kinds.split(",")) - set(KINDS):
         parser.error(f"--kinds: expected networks, samplers or both, got {', '.join(sorted(unknown))}")
     with tempfile.TemporaryDirectory() as passing:
         work, images = (Path(passing), 24) if options.quick else (options.work, options.images)
@@ -227,7 +228,8 @@ def main() -> None:
             if name not in rows:
                 rows[name] = measure(name, make(), calibration, test)
                 write_bytes(file, json.dumps(rows, indent=1).encode())
-    found = list(rows.values())
+        every = methods(work, calibration, options.quick, KINDS)
+    found = [rows[name] for name, _ in every if name in rows]
     text = table(found, images // 2, images - images // 2)
     print(text)
     if options.quick:
