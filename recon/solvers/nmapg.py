@@ -54,9 +54,8 @@ def nmapg(
         raise ValueError(
             f"nmapg memory, descent: expected 0 ≤ memory < 1 and descent > 0, got {memory}, {descent}"
         )
-    if g is not None:
-        # a set is entered; what is finite does not change the start
-        x = choose(g(x).isinf(), g.prox(x, 1.0), x)
+    if g is not None and bool((outside := g(x).isinf()).any()):
+        x = choose(outside, g.prox(x, 1.0), x)  # into the set; what is finite leaves the start
     lifted, F = at(x)
     slope = gradient(f, lifted)
     largest = norm(slope, n)
@@ -83,7 +82,8 @@ def nmapg(
         new, lifted_new, F_new = z, lifted_z, F_z
         if not bool(accepted.all()):
             slope_x = gradient(f, lifted)
-            v, lifted_v, F_v, t_v, _ = _search(proximal, at, x, slope_x, t_x, c, descent, n, 40)
+            t_v = _barzilai_borwein(x - y, slope_x - slope_y, t_x, n)
+            v, lifted_v, F_v, t_v, _ = _search(proximal, at, x, slope_x, t_v, c, descent, n, 40)
             t_x = torch.where(accepted, t_x, t_v)
             lower = ~accepted & ~(F_z <= F_v)
             # no step of any length is lower than c: rounding, or x is critical
@@ -113,14 +113,14 @@ def _search(proximal, at, y, slope, t, c, descent, n, tries):  # type: ignore[no
     """The step from y whose objective is δ‖z − y‖²/t below c, halving t per image; and where there is one."""
     for k in range(tries):
         z = proximal(y, slope, t)
-        lifted, F = at(z)
+        lifted, value = at(z)
         room, rounding = descent * squared_norm(z - y, n) / t, torch.finfo(c.dtype).eps * c.abs()
         # where rounding hides the descent asked for, not to rise is enough
-        enough = (F <= c - room) | ((room <= 100 * rounding) & (F <= c + 10 * rounding))
+        enough = (value <= c - room) | ((room <= 100 * rounding) & (value <= c + 10 * rounding))
         if bool(enough.all()) or k == tries - 1:
             break
         t = torch.where(enough, t, t / 2)
-    return z, lifted, F, t, enough
+    return z, lifted, value, t, enough
 
 
 def _barzilai_borwein(s: Tensor, r: Tensor, t: Tensor, n: int) -> Tensor:
