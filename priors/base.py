@@ -25,7 +25,8 @@ class Functional(nn.Module, ABC):
         f.prox(x, step)         argmin_z ½‖z − x‖² + step·f(z); step a float or one per image (*batch,)
         f.prox_conj(y, step)    prox of step·f*, by Moreau: y − step·prox(y/step, 1/step)
         f.conjugate(y)          f*(y) = sup_x Re⟨x, y⟩ − f(x)                (*batch,)
-        f.lipschitz             of ∇f, without margin; inf where f is not smooth or nobody knows
+        f.lipschitz             of ∇f, without margin, a float or one per image; inf where f is not smooth or
+                                nobody knows
         2 * f, f + g, f @ A     also a tensor of one weight per image times f
     """
 
@@ -169,3 +170,13 @@ class Composed(Functional):
 
     def __repr__(self) -> str:
         return f"{self.f!r} @ {self.A!r}"
+
+
+def same_precision(f: Functional, x: Tensor) -> None:
+    """ValueError where single meets double precision: a line search would stall on the rounding of a cast."""
+    like = next(f.parameters(), None)
+    if like is not None and like.dtype != x.real.dtype and torch.float64 in (like.dtype, x.real.dtype):
+        raise ValueError(
+            f"{type(f).__name__} image: expected the precision of its weights, {like.dtype}, got {x.dtype}; "
+            "use prior.double() for double precision"
+        )

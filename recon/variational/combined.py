@@ -83,6 +83,7 @@ class VariationalReconstruction(Variational):
         constraint = self.constraint(problem, x)
         if self.solver == "pdhg":
             return pdhg([d @ problem.A, *terms], constraint, x, circulant=is_scan(problem))
+        x = x if constraint is None else constraint.prox(x, 1.0)
         return nmapg(smooth, CommonProx(terms, constraint) if terms else constraint, x)
 
     @classmethod
@@ -133,17 +134,21 @@ class CommonProx(Functional):
 
 
 def summands(f: Functional) -> list[Functional]:
-    """f as a list of what it is a (weighted) sum of."""
+    """f as a list of what it is a (weighted) sum of; (f @ A) @ B is f @ (A @ B)."""
     if isinstance(f, Sum):
         return summands(f.f) + summands(f.g)
-    if isinstance(f, Scaled) and isinstance(f.f, Sum):
+    if isinstance(f, Scaled) and isinstance(f.f, Sum | Composed):
         return [f.scale * part for part in summands(f.f)]
+    if isinstance(f, Composed):
+        parts = summands(f.f)
+        if len(parts) > 1 or isinstance(parts[0], Composed):
+            return [Composed(p.f, p.A @ f.A) if isinstance(p, Composed) else p @ f.A for p in parts]
     return [f]
 
 
 def splits(f: Functional) -> bool:
-    """Whether pdhg can take f: it has a prox, or is an f @ A whose f has one."""
-    inner: Functional = f
-    while isinstance(inner, Composed | Scaled):
+    """Whether pdhg can take f, a summand: it has a prox, or is an f @ A whose f has one."""
+    inner: Functional = f.f if isinstance(f, Composed) else f
+    while isinstance(inner, Scaled):
         inner = inner.f
     return type(inner).prox is not Functional.prox
