@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .base import Functional
+from .base import Functional, same_precision
 from .networks.critic import Critic, LocalCritic
 from .networks.seeds import seeded
 
@@ -31,6 +31,7 @@ class AdversarialRegulariser(Functional):
     def forward(self, x: Tensor) -> Tensor:
         if x.is_complex():
             raise ValueError(f"{type(self).__name__} expects a real image, got {x.dtype}")
+        same_precision(self, x)
         batch = x.shape[:-2]
         images = x.reshape(-1, *x.shape[-2:]) / self.scale
         return self.scale * self.critic(images).reshape(batch)

@@ -25,8 +25,9 @@ class Functional(nn.Module, ABC):
         f.prox(x, step)         argmin_z ½‖z − x‖² + step·f(z); step a float or one per image (*batch,)
         f.prox_conj(y, step)    prox of step·f*, by Moreau: y − step·prox(y/step, 1/step)
         f.conjugate(y)          f*(y) = sup_x Re⟨x, y⟩ − f(x)                (*batch,)
-        f.lipschitz             of ∇f, without margin; inf where f is not smooth or nobody knows
-        2 * f, f + g, f @ A     also a tensor of one weight per image times f
+        f.lipschitz             of ∇f, without margin, a float or one per image; inf where f is not smooth or
+                                nobody knows
+        2 * f, f * 2, f + g, f @ A   also a tensor of one weight per image times f
     """
 
     ndim: int = 2
@@ -64,6 +65,9 @@ class Functional(nn.Module, ABC):
 
     def __rmul__(self, scale: Step) -> Functional:
         return Scaled(scale, self) if isinstance(scale, int | float | Tensor) else NotImplemented
+
+    def __mul__(self, scale: Step) -> Functional:
+        return self.__rmul__(scale)
 
     def __add__(self, other: Functional) -> Functional:
         return Sum(self, other) if isinstance(other, Functional) else NotImplemented
@@ -169,3 +173,13 @@ class Composed(Functional):
 
     def __repr__(self) -> str:
         return f"{self.f!r} @ {self.A!r}"
+
+
+def same_precision(f: Functional, x: Tensor) -> None:
+    """ValueError where single meets double precision: a line search would stall on the rounding of a cast."""
+    like = next(f.parameters(), None)
+    if like is not None and like.dtype != x.real.dtype and torch.float64 in (like.dtype, x.real.dtype):
+        raise ValueError(
+            f"{type(f).__name__} image: expected the precision of its weights, {like.dtype}, got {x.dtype}; "
+            "use prior.double() for double precision"
+        )

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from operators.tensors import squared_norm
 
-from .base import Functional
+from .base import Functional, same_precision
 from .networks.icnn import InputConvexNetwork
 from .networks.seeds import seeded
 
@@ -19,7 +19,7 @@ def as_real(x: Tensor) -> Tensor:
 
 
 class ConvexRegulariser(Functional):
-    """E(x) = s·(Ψ(u) + ε Σ_k mean h_τ(F_k u) + ½μ‖u‖²) at u = x/s, Ψ input-convex: convex, μ/s-strongly.
+    """E(x) = s·(Ψ(u) + ε Σ_pixels mean_k h_τ(F_k u) + ½μ‖u‖²) at u = x/s, Ψ convex: μ/s-strongly convex.
 
     Mukherjee et al., arXiv 2008.02839 (ACR): the network, a bank of filters under (rounded) L1, and a square,
     with ε = softplus(…), μ = softplus(…) learned from −12 and −9. Trained as a critic, low on clean images.
@@ -51,6 +51,7 @@ class ConvexRegulariser(Functional):
         self.weights = nn.Parameter(torch.tensor([-12.0, -9.0]))
 
     def forward(self, x: Tensor) -> Tensor:
+        same_precision(self, x)
         u = as_real(x / self.scale)
         if u.shape[1] != self.network.channels:
             kind = "a real image" if self.network.channels == 1 else "a complex image"

@@ -259,7 +259,7 @@ class VariationalDenoiser(Denoiser):
 
     def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
         slope = torch.as_tensor(self.f.lipschitz, dtype=sigma.dtype).detach()
-        if not bool(slope.isfinite()):
+        if not bool(slope.isfinite().all()):
             raise ValueError(
                 f"VariationalDenoiser f: expected a finite lipschitz constant, got {slope} of {self.f!r}"
             )

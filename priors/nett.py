@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-from .base import Functional
+from .base import Functional, same_precision
 from .networks.autoencoder import Decoder, Encoder
 from .networks.seeds import seeded
 
@@ -45,6 +45,7 @@ class NETTRegulariser(Functional):
         """h = E(x/s), (n, features, my, mx), of images (*batch, ny, nx)."""
         if x.is_complex():
             raise ValueError(f"{type(self).__name__} expects a real image, got {x.dtype}")
+        same_precision(self, x)
         return self.encoder(x.reshape(-1, 1, *x.shape[-2:]) / self.scale)
 
     def artefacts(self, x: Tensor) -> Tensor:

@@ -101,8 +101,11 @@ class SquaredL2(_Targeted):
         return self.pairing(y) + 0.5 * total(terms, self.ndim)
 
     @property
-    def lipschitz(self) -> float:
-        return float(torch.as_tensor(self.weight).max())
+    def lipschitz(self) -> Step:
+        w = self.weight
+        if isinstance(w, Tensor) and w.ndim > self.ndim:
+            return w.flatten(-self.ndim).amax(-1) if self.ndim else w  # of each image its own
+        return float(torch.as_tensor(w).max())
 
     @classmethod
     def examples(cls) -> list[tuple[Functional, tuple[int, ...]]]:

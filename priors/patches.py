@@ -10,6 +10,9 @@ from torch.nn import functional
 
 from .denoiser import Denoiser
 
+CHUNK = 16_384
+"""Patches that are looked at together, which bounds the memory."""
+
 
 class GaussianMixture(torch.nn.Module):
     """p(z) = Σ_k w_k N(z; 0, C_k), of patches without their mean; fitted by expectation maximisation.
@@ -47,13 +50,20 @@ class GaussianMixture(torch.nn.Module):
     def fit(
         cls, z: Tensor, components: int, iterations: int = 50, floor: float = 1e-4, seed: int = 0
     ) -> tuple[GaussianMixture, list[float]]:
-        """The mixture and the mean log likelihood of every iteration, which never falls.
+        """The mixture and the mean log likelihood of every iteration, which rises but for what `floor` adds.
 
         z           patches without their mean, (m, d)
         components  k, at least 1 and at most m / d
         floor       added to the variances, in parts of their mean: patches without mean are of rank d − 1
         """
         m, d = z.shape
+        if not bool(z.isfinite().all()) or not bool(z.any()):
+            raise ValueError(
+                "GaussianMixture.fit z: expected finite patches that are not all constant, got "
+                + ("only constant ones" if bool(z.isfinite().all()) else "NaN or inf")
+            )
+        if m < d:
+            raise ValueError(f"GaussianMixture.fit z: expected at least {d} patches of {d} pixels, got {m}")
         if not 1 <= components <= m // d:
             raise ValueError(
                 f"GaussianMixture.fit components: expected 1 to {m // d}, a dth of the {m} patches, "
@@ -69,9 +79,9 @@ class GaussianMixture(torch.nn.Module):
         history: list[float] = []
         for _ in range(iterations):
             count = share.sum(0)
-            covariances = torch.einsum("mk,mi,mj->kij", share, z, z) / count[:, None, None] + tiny
-            mixture = cls(count / m, covariances)
-            terms = mixture.log_terms(z)
+            powers = torch.stack([(w[:, None] * z).T @ z for w in share.T])
+            mixture = cls(count / m, powers / count[:, None, None] + tiny)
+            terms = torch.cat([mixture.log_terms(part) for part in z.split(CHUNK)])
             history.append(float(terms.logsumexp(1).mean()))
             share = terms.softmax(1)
             if len(history) > 1 and history[-1] - history[-2] < 1e-6 * abs(history[-1]):
@@ -101,11 +111,19 @@ class PatchDenoiser(Denoiser):
     def fit(
         cls, images: Tensor, size: int = 6, components: int = 20, samples: int = 20_000, seed: int = 0
     ) -> PatchDenoiser:
-        """Learned from images (n, ny, nx), of size 1."""
-        patches = functional.unfold(images[:, None], size).transpose(1, 2).reshape(-1, size**2)
+        """Learned from real images (n, ny, nx) of size 1: from `samples` of their patches, by `seed`."""
+        if images.ndim != 3 or images.is_complex() or min(images.shape[1:]) < size or not len(images):
+            raise ValueError(
+                f"PatchDenoiser.fit images: expected real ones (n, ny, nx) of at least {size} pixels a side, "
+                f"got {images.dtype} {tuple(images.shape)}"
+            )
+        windows = images.unfold(1, size, 1).unfold(2, size, 1)  # a view: only those chosen are copied
         generator = torch.Generator().manual_seed(seed)
-        chosen = patches[torch.randperm(len(patches), generator=generator)[:samples]].double()
+        draw = torch.randperm(math.prod(windows.shape[:3]), generator=generator)[:samples]
+        chosen = windows[torch.unravel_index(draw, windows.shape[:3])].reshape(-1, size**2).double()
         centred = chosen - chosen.mean(1, keepdim=True)
+        if bool(centred.abs().amax() <= 1e-12 * chosen.abs().amax()):
+            raise ValueError("PatchDenoiser.fit images: expected some with contrast, got constant ones")
         return cls(GaussianMixture.fit(centred, components, seed=seed)[0], size)
 
     @torch.no_grad()
@@ -121,7 +139,7 @@ class PatchDenoiser(Denoiser):
         patches = functional.unfold(x[None, None], p)[0].T.to(self.mixture.covariances)
         mean = patches.mean(1, keepdim=True)
         centred = patches - mean
-        best = self.mixture.log_terms(centred, variance).argmax(1)
+        best = torch.cat([self.mixture.log_terms(z, variance).argmax(1) for z in centred.split(CHUNK)])
         eye = torch.eye(p * p, dtype=centred.dtype, device=centred.device)
         C = self.mixture.covariances
         filters = torch.linalg.solve(C + variance * eye, C)  # symmetric: C(C + σ²)⁻¹

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import Functional
+from .base import Functional, same_precision
 from .networks.ridge import Filters, Profiles
 from .networks.seeds import seeded
 
@@ -67,6 +67,7 @@ class WeaklyConvexRidge(Functional):
 
     def _parts(self, x: Tensor) -> Tensor:
         """x/s as (n, 1 or 2 for real and imaginary part, ny, nx)."""
+        same_precision(self, x)
         u = x.reshape(-1, *x.shape[-2:]) / self.scale
         return torch.stack([u.real, u.imag], 1) if u.is_complex() else u[:, None]
 

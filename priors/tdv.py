@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .base import Functional
+from .base import Functional, same_precision
 from .networks.seeds import seeded
 from .networks.tdv import TotalDeepVariationNetwork, log_cosh, student_t
 
@@ -46,6 +46,7 @@ class TotalDeepVariation(Functional):
         self.potential, self.scale = potential, float(scale)
 
     def forward(self, x: Tensor) -> Tensor:
+        same_precision(self, x)
         batch = x.shape[:-2]
         u = x.reshape(-1, *x.shape[-2:]) / self.scale
         parts = torch.stack([u.real, u.imag], 1) if u.is_complex() else u[:, None]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from operators import LinearOperator, fbp
+from operators.backprojection import WINDOWS
 from operators.tensors import norm
 from priors import AdversarialRegulariser, Functional, NonNegative, SquaredL2
 from priors.networks.critic import Critic
@@ -79,6 +80,11 @@ class CriticConfig(TrainingConfig):
             raise ValueError(
                 f"{name} solver: expected 'descent', 'backtracking' or 'nmapg', got {self.solver!r}"
             )
+        if self.filter not in WINDOWS:
+            raise ValueError(f"{name} filter: expected one of {', '.join(WINDOWS)}, got {self.filter!r}")
+        for setting in ("penalty", "tolerance"):
+            if not 0 <= getattr(self, setting) < math.inf:
+                raise ValueError(f"{name} {setting}: expected at least 0, got {getattr(self, setting)!r}")
         for setting in ("detail", "step", "weight", "discrepancy"):
             value = getattr(self, setting)
             if value is not None and not 0 < value < math.inf:

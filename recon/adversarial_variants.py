@@ -107,8 +107,9 @@ class ConvexAdversarialRegularisation(CriticRegularisation):
         c = self.config
         network = InputConvexNetwork(1, c.layers, c.width, c.kernel, c.smooth)
         prior = ConvexRegulariser(network, c.detail, c.filters, c.bank, rounding=c.smooth)
-        # softplus⁻¹(t) = log(eᵗ − 1)
-        prior.weights.data = torch.tensor([c.sparsity, c.square]).expm1().log()
+        # softplus⁻¹(t) = log(eᵗ − 1), that large t do not overflow
+        t = torch.tensor([c.sparsity, c.square])
+        prior.weights.data = t + (-torch.expm1(-t)).log()
         return prior
 
     @classmethod

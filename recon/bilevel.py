@@ -13,7 +13,6 @@ from torch import Tensor
 
 from operators.tensors import norm, spread
 from priors import Functional, NonNegative, SquaredL2
-from priors.base import Step
 from priors.tuned import Tuned
 
 from .data.sets import UnpairedData
@@ -133,7 +132,7 @@ class LowerLevel:
         def weighed(v: Tensor) -> Tensor:
             v = torch.where(free, v, 0.0)
             if self.gradient == "jfb":
-                return v / spread(_curvature(f), f.ndim)
+                return v / spread(_curvature(f, v), f.ndim)
 
             def bend(u: Tensor) -> Tensor:
                 back = torch.autograd.grad(slope, at, u, retain_graph=True)[0]
@@ -159,11 +158,10 @@ class LowerLevel:
         return NonNegative(2) if self.nonnegative and not x.is_complex() else None
 
 
-def _curvature(f: Functional) -> Step:
-    """Lip(∇f), 1 where nobody knows."""
-    slope = f.lipschitz
-    known = bool(torch.as_tensor(slope).isfinite().all())
-    return slope if known else 1.0
+def _curvature(f: Functional, v: Tensor) -> Tensor:
+    """Lip(∇f), 1 where nobody knows; per image where f weighs images differently."""
+    slope = torch.as_tensor(f.lipschitz, dtype=v.real.dtype, device=v.device)
+    return torch.where(slope.isfinite(), slope, 1.0)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ class Discrimination:
         self.patch, self.batch, self.augment, self.size = patch, batch, augment, pool
         self.noise, self.jitter = noise, jitter
         self.pool: list[Tensor] = []
+        self.shown = 0
         self.generator = torch.Generator().manual_seed(seed)
         self.optimizer = torch.optim.Adam(network.parameters(), lr=rate, betas=(beta1, 0.999))
 
@@ -57,12 +58,13 @@ class Discrimination:
         return float(loss.detach()), float((yes.mean() - no.mean()).detach())
 
     def _reminded(self, iterates: Sequence[Tensor]) -> Tensor:
-        """As many images as a batch has: every second one, on average, is a past iterate."""
+        """As many images as a batch has, in turn: every second one, on average, is a past iterate."""
         chosen = []
         for k in range(self.batch):
-            image = iterates[k % len(iterates)]
+            image = iterates[(self.shown + k) % len(iterates)]
             past = len(self.pool) > 0 and self._uniform() < 0.5
             chosen.append(self.pool[int(self._uniform() * len(self.pool))] if past else image)
+        self.shown += self.batch
         for image in iterates:
             if len(self.pool) < self.size:
                 self.pool.append(image.clone())

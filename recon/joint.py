@@ -124,6 +124,11 @@ class JointConfig:
             raise ValueError(
                 f"JointReconstruction: every term of image={self.image!r} has weight 0; set one above 0"
             )
+        if not self.moving:
+            raise ValueError(
+                f"JointReconstruction seed_rate, network_rate: expected one above 0 of what {self.active} "
+                f"depend on, got {self.seed_rate} and {self.network_rate}: nothing could learn"
+            )
 
     @property
     def active(self) -> tuple[str, ...]:
@@ -134,6 +139,16 @@ class JointConfig:
             "decoder": {"data_seed", "tv_seed", "adversarial_seed"},
         }[self.image]
         return tuple(name for name in WEIGHTS if getattr(self, name) and name not in absent)
+
+    @property
+    def moving(self) -> tuple[str, ...]:
+        """Those of `active` that depend on something whose rate is not 0."""
+        seed, network = self.seed_rate > 0, self.network_rate > 0
+        moves = dict.fromkeys(WEIGHTS, seed or network)
+        moves |= dict.fromkeys(("data_seed", "tv_seed", "adversarial_seed"), seed)
+        moves |= dict.fromkeys(("random_latent", "autoencode", "autoencode_latent"), network)
+        moves["latent"] = seed or (network and self.image == "encoder")
+        return tuple(name for name in self.active if moves[name])
 
 
 @dataclass(frozen=True)
@@ -239,14 +254,15 @@ class JointReconstruction(Reconstructor):
                 for name, v in judged.items():
                     if v is not None and name in c.active:
                         parts[name] = getattr(c, name) * least_squares(critic.network(v[None]), 1.0)
-            total = torch.stack(list(parts.values())).sum()
+            total = torch.stack([first.new_zeros(()), *parts.values()]).sum()
             values |= {name: float(part.detach()) for name, part in parts.items()}
             if not math.isfinite(float(total.detach())):
                 raise FloatingPointError(
                     f"JointReconstruction: not finite at iteration {k}: {values}; lower seed_rate, "
                     "network_rate or the weights"
                 )
-            made.step(total)
+            if total.requires_grad:  # not while all that counts is a critic that has not started
+                made.step(total)
             history.append(values)
             if self.callback:
                 self.callback(k, values)

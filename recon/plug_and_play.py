@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 import torch
@@ -159,8 +159,8 @@ class PlugAndPlay(_Plugged):
     algorithm  "admm", "drs" (the same fixed points), "hqs": ρ = λ/σ², a data step each, in closed form or by
                `inner_iterations` of CG; "pgd", "fista": steps t = σ²/λ on the data term, at most 1/L, where
                σ = √(λt), one A and one A* each
-    sigma      noise level of D, unit of the image: a number, one per image, a `Schedule`, or None: that of
-               the noise in the start image
+    sigma      noise level of D, unit of the image: a number, one per image, a `Schedule`, which is gone
+               through to its end before the tolerance counts, or None: that of the noise in the start image
     scale      size of an image, for denoisers of images of size 1, as their `unit` says; None: the start
                image's 99th percentile
     positive, upper   D is followed by the projection onto the bounds
@@ -202,9 +202,7 @@ class PlugAndPlay(_Plugged):
     def iterates(self, problem: Problem, d: Functional, weight: Tensor, x: Tensor) -> Iterator[Iterate]:
         denoise, n = self.plugged(problem, x), len(problem.A.in_shape)
         if self.algorithm in ("pgd", "fista"):
-            step = 1 / self.slope_bound(problem, d)
-            if self.sigma is not None:
-                step = torch.minimum(step, self.levels(problem)(0).square() / weight)
+            step = torch.minimum(1 / self.slope_bound(problem, d), self.levels(problem)(0).square() / weight)
             sigma = (weight * step).sqrt()
             return plug_gradient(d @ problem.A, denoise, x, step, sigma, self.algorithm == "fista")
         near = DataProx(problem, d, self.inner_iterations).near
@@ -232,6 +230,7 @@ class RED(_Plugged):
     `priors.RegularisationByDenoising`. All algorithms have the same fixed points.
 
     algorithm  "fixed-point", "admm": a data step each; "gradient": one A and one A* each, many steps
+    positive, upper   D is followed by the projection onto the bounds; so is the result, not the data step
     and the parameters of `PlugAndPlay`; sigma a number, one per image, or None
     """
 
@@ -267,11 +266,17 @@ class RED(_Plugged):
         pull = weight / sigma.square()
         if self.algorithm == "gradient":
             bound = self.slope_bound(problem, d)
-            return red_gradient(d @ problem.A, denoise, x, bound, pull, sigma)
+            return self._bounded(red_gradient(d @ problem.A, denoise, x, bound, pull, sigma), x)
         near = DataProx(problem, d, self.inner_iterations).near
-        if self.algorithm == "admm":
-            return red_admm(near, denoise, x, pull, sigma, n)
-        return red_fixed_point(near, denoise, x, pull, sigma, n)
+        solver = red_admm if self.algorithm == "admm" else red_fixed_point
+        return self._bounded(solver(near, denoise, x, pull, sigma, n), x)
+
+    def _bounded(self, iterates: Iterator[Iterate], x: Tensor) -> Iterator[Iterate]:
+        """The iterates, clamped where they come out."""
+        lower, upper = self.bounds(x)
+        for iterate in iterates:
+            free = lower is None and upper is None
+            yield iterate if free else replace(iterate, x=iterate.x.clamp(lower, upper))
 
     @classmethod
     def examples(cls) -> list[RED]:
@@ -288,9 +293,9 @@ class RED(_Plugged):
 class GradientStepPlugAndPlay(_Plugged):
     """min_x d(A x) + λ/σ² g_σ(x), g the potential of a `GradientStepDenoiser`: plug-and-play that descends.
 
-    Hurault, Leclaire, Papadakis, ICLR 2022: x⁺ = prox_{td∘A}(x − tλ/σ²∇g(x)), the steps t by backtracking, so
-    that the objective falls in every iteration. With bounds the data term joins the gradient, and the
-    projection is the prox.
+    Hurault, Leclaire, Papadakis, ICLR 2022: x⁺ = prox_{td∘A}(x − tλ/σ²∇g(x)), by CG from x, the steps t by
+    backtracking: the objective falls in every iteration, however few steps of CG. With bounds the data term
+    joins the gradient, and the projection is the prox.
 
     denoiser   a `GradientStepDenoiser`
     sigma      a number, one per image, or None: the noise in the start image

@@ -22,7 +22,8 @@ def gradient_descent(
     step  t, a float or one per image; None: backtracking per image until
           f(x⁺) ≤ f(x) + ⟨∇f(x), x⁺ − x⟩ + ‖x⁺ − x‖²/2t   (Beck and Teboulle 2009),
           or, where rounding hides the last term, ⟨∇f(x⁺) − ∇f(x), x⁺ − x⟩ ≤ ‖x⁺ − x‖²/t
-    g     a functional with a prox (a projection for a set), or None
+    g     a functional with a prox (a projection for a set), or None. Where it has near(v, 1/t, x), a prox
+          that begins at x and only improves on it, f + g falls however inexact that is
 
     f may be non-convex. residual = ‖x⁺ − x‖/t over the largest ‖∇f‖ so far; objective = f(x) + g(x).
     For f @ A one A and one A* for every step tried.
@@ -33,11 +34,14 @@ def gradient_descent(
     fixed = step is not None
     t = _first_step(x, d, n) if step is None else torch.as_tensor(step, dtype=fx.dtype).to(fx).expand_as(fx)
     largest = norm(d, n)
+    near = getattr(g, "near", None)
     yield Iterate(x, torch.full_like(fx, torch.inf), fx if g is None else fx + g(x))
     while True:
         for _ in range(1 if fixed else 60):
             new = x - spread(t, n) * d
-            if g is not None:
+            if near is not None:
+                new = near(new, 1 / t, x)
+            elif g is not None:
                 new = g.prox(new, t)
             z = lift(f, new)
             f_new, d_new = value(f, z), gradient(f, z)

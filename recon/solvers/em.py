@@ -95,7 +95,8 @@ def _inverse_sensitivities(
         seen = A.adjoint(each)
         if seen.is_complex() or bool((seen < 0).any()):
             raise ValueError(f"mlem and osem expect an A without negative entries, got {A!r}")
-        found.append(torch.where(seen > 1e-6 * seen.max(), 1 / seen, 0.0))
+        most = seen.amax(tuple(range(-len(A.in_shape), 0)), keepdim=True)
+        found.append(torch.where(seen > 1e-6 * most, 1 / seen, 0.0))
     return found
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from operators.tensors import spread
 from priors.base import Composed, Functional, Sum
 
 Lifted = Any  # a tensor, or a pair of lifted values for a sum
@@ -44,3 +46,25 @@ def combine(function: Callable[..., Tensor], *lifted: Lifted) -> Lifted:
     if isinstance(lifted[0], tuple):
         return tuple(combine(function, *parts) for parts in zip(*lifted, strict=True))
     return function(*lifted)
+
+
+def choose(where: Tensor, a: Lifted, b: Lifted) -> Lifted:
+    """a of the images `where` says so, (*batch,), b of the others."""
+
+    def one(a: Tensor, b: Tensor) -> Tensor:
+        return torch.where(torch.as_tensor(spread(where, a.ndim - where.ndim)), a, b)
+
+    return combine(one, a, b)
+
+
+def defined(f: Functional, z: Lifted) -> Tensor:
+    """Per image, whether f is finite at z = lift(f, x), without an operator call.
+
+    What has parameters, a network, is so everywhere, and not asked.
+    """
+    if isinstance(f, Sum):
+        return defined(f.f, z[0]) & defined(f.g, z[1])
+    inner = f.f if isinstance(f, Composed) else f
+    if any(True for _ in inner.parameters()):
+        return torch.tensor(True, device=z.device)
+    return inner(z).isfinite()

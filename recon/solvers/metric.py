@@ -14,7 +14,7 @@ from operators.tensors import norm, spread
 
 from .terms import MARGIN, Term
 
-_symbols: WeakKeyDictionary[LinearOperator, Tensor] = WeakKeyDictionary()
+_symbols: WeakKeyDictionary[LinearOperator, dict[torch.dtype, Tensor]] = WeakKeyDictionary()
 
 
 class Scalar:
@@ -77,9 +77,10 @@ def _symbol(A: LinearOperator, x: Tensor) -> Tensor:
     """The symbol of a circulant M ≥ A*A: A*A of the middle pixel, averaged over rings of frequency."""
     if isinstance(A, Identity):
         return torch.ones(A.in_shape, dtype=x.real.dtype, device=x.device)
-    if A not in _symbols:
-        _symbols[A] = _measure(A, x)
-    return _symbols[A].to(x.device, x.real.dtype)
+    known = _symbols.setdefault(A, {})
+    if x.dtype not in known:
+        known[x.dtype] = _measure(A, x)
+    return known[x.dtype].to(x.device, x.real.dtype)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import torch
@@ -12,6 +13,7 @@ from priors import Functional
 
 from .descent import _first_step
 from .iterate import Iterate, relative
+from .lifting import Lifted, choose, combine, defined, gradient, lift, value
 
 
 def nmapg(
@@ -34,12 +36,15 @@ def nmapg(
     descent  δ, in units of 1/t
 
     residual = ‖v − x‖/t over the largest ‖∇f‖ so far, from the last step of either kind;
-    objective = F(x). One value and gradient of f for every step tried.
+    objective = F(x). For f @ A one A* an iteration and one A for every step tried. Where f @ A is inf nothing
+    is extrapolated to, and a start where g is inf is brought to its set.
     """
     n = f.ndim
 
-    def total_value(z: Tensor) -> Tensor:
-        return f(z) if g is None else f(z) + g(z)
+    def at(x: Tensor) -> tuple[Lifted, Tensor]:
+        """What f needs of x, and F(x): one A for f @ A."""
+        lifted = lift(f, x)
+        return lifted, value(f, lifted) if g is None else value(f, lifted) + g(x)
 
     def proximal(z: Tensor, slope: Tensor, t: Tensor) -> Tensor:
         z = z - spread(t, n) * slope
@@ -49,41 +54,49 @@ def nmapg(
         raise ValueError(
             f"nmapg memory, descent: expected 0 ≤ memory < 1 and descent > 0, got {memory}, {descent}"
         )
-    if g is not None:
-        x = g.prox(x, 1.0)
-    slope, F = f.grad(x), total_value(x)
+    if g is not None and bool((outside := g(x).isinf()).any()):
+        x = choose(outside, g.prox(x, 1.0), x)  # into the set; what is finite leaves the start
+    lifted, F = at(x)
+    slope = gradient(f, lifted)
     largest = norm(slope, n)
     if step is None:
         t_x = _first_step(x, slope, n)
     else:
         t_x = torch.as_tensor(step, dtype=F.dtype, device=F.device).expand_as(F)
     t_y, c, q = t_x, F, torch.ones_like(F)
-    old, z, theta, theta_old = x, x, torch.ones_like(F), torch.zeros_like(F)
+    old, z, lifted_old, lifted_z = x, x, lifted, lifted
+    theta, theta_old = torch.ones_like(F), torch.zeros_like(F)
     y_last, slope_last = x, slope
     yield Iterate(x, torch.full_like(F, torch.inf), F)
     while True:
-        ratio = spread(theta_old / theta, n)
-        y = x + ratio * (z - x) + spread((theta_old - 1) / theta, n) * (x - old)
-        slope_y = f.grad(y)
+        ahead = functools.partial(_ahead, theta_old / theta, (theta_old - 1) / theta)
+        y, lifted_y = ahead(x, z, old), combine(ahead, lifted, lifted_z, lifted_old)
+        # where f is inf, as for means below 0 of counts, its gradient says nothing
+        valid = defined(f, lifted_y)
+        y, lifted_y = choose(valid, y, x), choose(valid, lifted_y, lifted)
+        slope_y = gradient(f, lifted_y)
         t_y = _barzilai_borwein(y - y_last, slope_y - slope_last, t_y, n)
         y_last, slope_last = y, slope_y
-        z, F_z, t_y, accepted = _search(proximal, total_value, y, slope_y, t_y, c, descent, n, 5)
-        moved, t = norm(z - y, n), t_y
-        new, F_new = z, F_z
+        z, lifted_z, F_z, t_y, accepted = _search(proximal, at, y, slope_y, t_y, c, descent, n, 5)
+        moved, t, steep = norm(z - y, n), t_y, norm(slope_y, n)
+        new, lifted_new, F_new = z, lifted_z, F_z
         if not bool(accepted.all()):
-            slope_x = f.grad(x)
-            v, F_v, t_x, _ = _search(proximal, total_value, x, slope_x, t_x, c, descent, n, 40)
+            slope_x = gradient(f, lifted)
+            t_v = _barzilai_borwein(x - y, slope_x - slope_y, t_x, n)
+            v, lifted_v, F_v, t_v, _ = _search(proximal, at, x, slope_x, t_v, c, descent, n, 40)
+            t_x = torch.where(accepted, t_x, t_v)
             lower = ~accepted & ~(F_z <= F_v)
             # no step of any length is lower than c: rounding, or x is critical
             stuck = ~accepted & ~(torch.fmin(F_z, F_v) <= c)
-            pick = torch.as_tensor(spread(lower, n))
-            new, F_new = torch.where(pick, v, new), torch.where(lower, F_v, F_new)
-            new = torch.where(torch.as_tensor(spread(stuck, n)), x, new)
-            F_new = torch.where(stuck, F, F_new)
+            new, F_new = choose(lower, v, new), torch.where(lower, F_v, F_new)
+            lifted_new = choose(lower, lifted_v, lifted_new)
+            new, F_new = choose(stuck, x, new), torch.where(stuck, F, F_new)
+            lifted_new = choose(stuck, lifted, lifted_new)
             moved = torch.where(accepted, moved, norm(v - x, n))
             t = torch.where(accepted, t, t_x)
-        largest = torch.maximum(largest, norm(slope_y, n))
-        old, x, F = x, new, F_new
+            steep = torch.where(accepted, steep, norm(slope_x, n))
+        largest = torch.maximum(largest, steep)
+        old, x, lifted_old, lifted, F = x, new, lifted, lifted_new, F_new
         theta_old, theta = theta, ((4 * theta.square() + 1).sqrt() + 1) / 2
         q_new = memory * q + 1
         c = (memory * q * c + F) / q_new
@@ -91,18 +104,23 @@ def nmapg(
         yield Iterate(x, relative(moved / t, largest), F)
 
 
-def _search(proximal, total_value, y, slope, t, c, descent, n, tries):  # type: ignore[no-untyped-def] # noqa: ANN001
+def _ahead(ratio: Tensor, momentum: Tensor, x: Tensor, z: Tensor, old: Tensor) -> Tensor:
+    m = x.ndim - ratio.ndim
+    return x + spread(ratio, m) * (z - x) + spread(momentum, m) * (x - old)
+
+
+def _search(proximal, at, y, slope, t, c, descent, n, tries):  # type: ignore[no-untyped-def] # noqa: ANN001
     """The step from y whose objective is δ‖z − y‖²/t below c, halving t per image; and where there is one."""
     for k in range(tries):
         z = proximal(y, slope, t)
-        value = total_value(z)
+        lifted, value = at(z)
         room, rounding = descent * squared_norm(z - y, n) / t, torch.finfo(c.dtype).eps * c.abs()
         # where rounding hides the descent asked for, not to rise is enough
         enough = (value <= c - room) | ((room <= 100 * rounding) & (value <= c + 10 * rounding))
         if bool(enough.all()) or k == tries - 1:
             break
         t = torch.where(enough, t, t / 2)
-    return z, value, t, enough
+    return z, lifted, value, t, enough
 
 
 def _barzilai_borwein(s: Tensor, r: Tensor, t: Tensor, n: int) -> Tensor:

@@ -64,7 +64,7 @@ def plug_admm(
         u = u + x - z
         k += 1
         apart = torch.maximum(norm(x - z, ndim), norm(z - old, ndim))
-        yield Iterate(z, relative(apart, norm(z, ndim)))
+        yield Iterate(z, _settled(relative(apart, norm(z, ndim)), sigma, sigmas(k)))
 
 
 def plug_drs(
@@ -86,7 +86,7 @@ def plug_drs(
         # s − z is σ²/λ times the multiplier, which stays when σ changes
         following = sigmas(k)
         s = z + spread((following / sigma).square(), ndim) * (s - z)
-        yield Iterate(z, relative(norm(x - z, ndim), norm(z, ndim)))
+        yield Iterate(z, _settled(relative(norm(x - z, ndim), norm(z, ndim)), sigma, following))
 
 
 def plug_hqs(
@@ -105,7 +105,12 @@ def plug_hqs(
         x = data_step(z, weight / sigma.square(), x)
         z = denoise(x, sigma)
         k += 1
-        yield Iterate(z, relative(norm(z - old, ndim), norm(z, ndim)))
+        yield Iterate(z, _settled(relative(norm(z - old, ndim), norm(z, ndim)), sigma, sigmas(k)))
+
+
+def _settled(residual: Tensor, sigma: Tensor, following: Tensor) -> Tensor:
+    """The residual, inf while σ falls (by more than rounding): what is reached is not yet what is sought."""
+    return torch.where(sigma <= (1 + 1e-6) * following, residual, torch.inf)
 
 
 def red_gradient(

@@ -82,7 +82,7 @@ class Variational(Reconstructor):
         name = type(self).__name__
         if weight is None or isinstance(weight, str | Criterion):
             criterion(weight)  # a wrong name is an error here already
-        elif not bool(torch.as_tensor(weight > 0).all()):
+        elif not bool(torch.as_tensor((weight > 0) & (weight < math.inf)).all()):
             raise ValueError(f"{name} weight: expected a positive number or None, got {weight}")
         if iterations < 1:
             raise ValueError(f"{name} iterations: expected at least 1, got {iterations}")
@@ -112,7 +112,14 @@ class Variational(Reconstructor):
             name = chosen.name
             weight, x, score = chosen.choose(self._trial(problem, d), self._guess(problem, x), x)
         else:
-            weight = torch.as_tensor(self.weight, dtype=real_dtype(x), device=x.device).expand(problem.batch)
+            weight = torch.as_tensor(self.weight, dtype=real_dtype(x), device=x.device)
+            try:
+                weight = weight.expand(problem.batch)
+            except RuntimeError:
+                raise ValueError(
+                    f"{type(self).__name__} weight: expected a number or one per image "
+                    f"{tuple(problem.batch)}, got {tuple(weight.shape)}"
+                ) from None
         found = trace(self.iterates(problem, d, weight, x), self.iterations, self.tolerance, callback)
         last = found.last
         return Solution(

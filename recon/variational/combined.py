@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -52,9 +52,11 @@ class VariationalReconstruction(Variational):
             raise ValueError(
                 f"VariationalReconstruction solver: expected 'pdhg', 'nmapg' or None, got {solver!r}"
             )
-        chosen = [priors] if isinstance(priors, Functional) else list(priors)
+        several = isinstance(priors, Iterable) and not isinstance(priors, Functional)
+        chosen: list[Any] = list(priors) if several else [priors]  # type: ignore[arg-type]
         if not chosen or not all(isinstance(prior, Functional) for prior in chosen):
-            raise ValueError(f"VariationalReconstruction priors: expected functionals, got {priors!r}")
+            hint = "; of a method its `prior`" if any(hasattr(p, "prior") for p in chosen) else ""
+            raise ValueError(f"VariationalReconstruction priors: expected functionals, got {priors!r}{hint}")
         chosen = [part for prior in chosen for part in summands(prior)]
         by_gradient = [repr(prior) for prior in chosen if not splits(prior)]
         if solver == "pdhg" and by_gradient:
@@ -84,6 +86,7 @@ class VariationalReconstruction(Variational):
         constraint = self.constraint(problem, x)
         if self.solver == "pdhg":
             return pdhg([d @ problem.A, *terms], constraint, x, circulant=is_scan(problem))
+        x = x if constraint is None else constraint.prox(x, 1.0)
         return nmapg(smooth, CommonProx(terms, constraint) if terms else constraint, x)
 
     @classmethod
@@ -179,17 +182,21 @@ class CommonProx(Functional):
 
 
 def summands(f: Functional) -> list[Functional]:
-    """f as a list of what it is a (weighted) sum of."""
+    """f as a list of what it is a (weighted) sum of; (f @ A) @ B is f @ (A @ B)."""
     if isinstance(f, Sum):
         return summands(f.f) + summands(f.g)
-    if isinstance(f, Scaled) and isinstance(f.f, Sum):
+    if isinstance(f, Scaled) and isinstance(f.f, Sum | Composed):
         return [f.scale * part for part in summands(f.f)]
+    if isinstance(f, Composed):
+        parts = summands(f.f)
+        if len(parts) > 1 or isinstance(parts[0], Composed):
+            return [Composed(p.f, p.A @ f.A) if isinstance(p, Composed) else p @ f.A for p in parts]
     return [f]
 
 
 def splits(f: Functional) -> bool:
-    """Whether pdhg can take f: it has a prox, or is an f @ A whose f has one."""
-    inner: Functional = f
-    while isinstance(inner, Composed | Scaled):
+    """Whether pdhg can take f, a summand: it has a prox, or is an f @ A whose f has one."""
+    inner: Functional = f.f if isinstance(f, Composed) else f
+    while isinstance(inner, Scaled):
         inner = inner.f
     return type(inner).prox is not Functional.prox

@@ -58,8 +58,6 @@ def _least_squares_residual(layers: Layers, shape: tuple[int, int], is_complex: 
 
 
 def _critic(layers: Layers, shape: tuple[int, int], is_complex: bool) -> Functional:
-    if is_complex:
-        raise ValueError("LearnedPriorReconstruction prior='critic': for real images; use 'crr' or 'tdv'")
     strides = [1 + k % 2 for k in range(len(layers))]
     return AdversarialRegulariser(Critic(shape, layers, strides, None))
 
@@ -178,15 +176,17 @@ class LearnedPriorReconstruction(Learned):
             )
         published, make = PRIORS[self.config.prior]
         layers = self.config.layers or published
+        if self.config.prior == "critic" and scanner.complex:
+            raise ValueError("LearnedPriorReconstruction prior='critic': for real images; use 'crr' or 'tdv'")
         ny, nx = scanner.in_shape
         with seeded(self.config.seed):
             try:
                 self.prior = Tuned(make(layers, (ny, nx), scanner.complex))
-            except (ValueError, IndexError):
+            except (ValueError, IndexError) as error:
                 raise ValueError(
                     f"LearnedPriorReconstruction layers: expected as many numbers as {published} for prior="
-                    f"{self.config.prior!r}, got {layers}"
-                ) from None
+                    f"{self.config.prior!r}, got {layers} ({error})"
+                ) from error
         # λ in units of what the first batch says; 0: not yet said
         self.register_buffer("unit", torch.zeros(()))
         self.trained_for = scanner
@@ -237,9 +237,11 @@ class LearnedPriorReconstruction(Learned):
         raise NotImplementedError("the noise is needed: call the method on a problem")
 
     def forward(self, problem: Problem) -> Tensor:
+        scanner, real = self.scanner(problem), problem.linear.real.dtype
+        dtype = real.to_complex() if scanner.complex else real
         if problem.y.numel() == 0:
-            return problem.y.new_zeros(*problem.batch, *self.scanner(problem).in_shape)
-        return self.solve(problem).last.x * self.scanner(problem).image_scale
+            return torch.zeros(*problem.batch, *scanner.in_shape, dtype=dtype, device=problem.y.device)
+        return (self.solve(problem).last.x * scanner.image_scale).to(dtype)
 
     def solve(self, problem: Problem, tally: Tally | None = None) -> Trace:
         """How the minimisation ended, per image: its last iterate (at image scale 1), iterations, history."""

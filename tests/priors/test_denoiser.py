@@ -154,6 +154,13 @@ def test_variational_denoiser_reaches_the_minimiser():
     torch.testing.assert_close(VariationalDenoiser(SquaredL2(), 1)(x, 2.0), x / 5)
 
 
+def test_variational_denoiser_takes_a_weight_per_image():
+    weight = torch.tensor([1.0, 3.0])[:, None, None]
+    x = images(2, 5, 5)
+    found = VariationalDenoiser(SquaredL2(weight=weight), 1)(x, 2.0)
+    torch.testing.assert_close(found, x / (1 + 4 * weight))
+
+
 def test_bad_input():
     x = images(2, 8, 8)
     with pytest.raises(ValueError, match="sigma: expected positive"):

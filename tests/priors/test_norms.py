@@ -102,6 +102,8 @@ def test_lipschitz_constants():
     assert (2 * Huber(0.5)).lipschitz == 4.0
     assert (SquaredL2() + 2 * SquaredL2(weight=torch.tensor([[0.5, 3.0]]))).lipschitz == 7.0
     assert L1().lipschitz == math.inf
+    weights = torch.tensor([[[1.0, 2.0]], [[5.0, 3.0]]])
+    assert (2 * SquaredL2(weight=weights)).lipschitz.tolist() == [4.0, 10.0]  # of each image its own
     A = Gradient((6, 4), 0.5)
     assert Quadratic(A, 2.0).lipschitz == pytest.approx(2 * A.norm() ** 2)
     assert (Huber(0.5, ndim=3) @ A).lipschitz == pytest.approx(2 * A.norm() ** 2)
@@ -142,3 +144,8 @@ def test_no_gradient_says_what_to_use(f):
 def test_no_prox_says_what_to_use():
     with pytest.raises(NotImplementedError, match="pdhg"):
         (L1() + SquaredL2()).prox(torch.zeros(2, 2), 1.0)
+
+
+def test_a_factor_may_stand_on_either_side():
+    f, x = SquaredL2(ndim=1), torch.arange(3.0)
+    assert float((f * 0.5)(x)) == float((0.5 * f)(x)) == 0.5 * float(f(x))

@@ -81,6 +81,43 @@ def test_projection_learns_to_undo_and_does_not_hear_sigma():
     assert torch.equal(P(before, 0.1), P(before, 3.0))
 
 
+def test_patches_in_pieces_are_the_same(monkeypatch):
+    images = squares(4)
+    D, y = PatchDenoiser.fit(images, 4, 3, 700), images[:1] + 0.1
+    x = D(y, 0.2)
+    monkeypatch.setattr("priors.patches.CHUNK", 100)
+    again = PatchDenoiser.fit(images, 4, 3, 700)
+    torch.testing.assert_close(again.mixture.covariances, D.mixture.covariances)
+    torch.testing.assert_close(again(y, 0.2), x)
+
+
+def test_memory_is_bounded_by_pieces(monkeypatch):
+    seen = []
+    terms = GaussianMixture.log_terms
+    monkeypatch.setattr("priors.patches.CHUNK", 100)
+    monkeypatch.setattr(
+        GaussianMixture, "log_terms", lambda s, z, v=0.0: (seen.append(len(z)), terms(s, z, v))[1]
+    )
+    PatchDenoiser.fit(squares(2), 4, 2, 300)(squares(1), 0.1)
+    assert max(seen) <= 100
+
+
+@pytest.mark.parametrize(
+    ("images", "text"),
+    [
+        (torch.full((3, 16, 16), 0.1), "contrast, got constant"),
+        (torch.zeros(3, 16, 16), "contrast, got constant"),
+        (torch.full((3, 16, 16), math.nan), "finite patches"),
+        (torch.rand(3, 3, 16), r"at least 4 pixels a side, got torch.float32 \(3, 3, 16\)"),
+        (torch.rand(16, 16), r"\(n, ny, nx\)"),
+        (torch.rand(1, 5, 5), "at least 16 patches"),
+    ],
+)
+def test_images_that_teach_nothing(images, text):
+    with pytest.raises(ValueError, match=text):
+        PatchDenoiser.fit(images, 4, 3)
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match=r"expected 1 to 2, a dth of the 10 patches"):
         GaussianMixture.fit(torch.randn(10, 4), 3)

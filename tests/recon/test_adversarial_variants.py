@@ -256,6 +256,10 @@ def test_convex_starts_from_the_weights_it_says():
         prior = c.critic((8, 8))
     expected = torch.tensor([0.7, 1e-3])
     torch.testing.assert_close(torch.nn.functional.softplus(prior.weights.detach()), expected)
+    with seeded(0):
+        steep = replace(c.config, sparsity=100.0)
+        steep = ConvexAdversarialRegularisation(steep).critic((8, 8)).weights.detach()
+    torch.testing.assert_close(torch.nn.functional.softplus(steep), torch.tensor([100.0, 1e-3]))
     paper = torch.nn.functional.softplus(ConvexRegulariser(InputConvexNetwork(1, 1, 1, 1)).weights.detach())
     default = ConvexAdversarialRegularisation().config
     torch.testing.assert_close(torch.tensor([default.sparsity, default.square]), paper, rtol=1e-3, atol=0)
@@ -280,6 +284,9 @@ def test_bad_input():
         (lambda: replace(tiny.config, solver="newton"), "solver"),
         (lambda: replace(tiny.config, discrepancy=-1.0), "discrepancy"),
         (lambda: replace(tiny.config, detail=0.0), "detail"),
+        (lambda: replace(tiny.config, penalty=-5.0), "penalty: expected at least 0"),
+        (lambda: replace(tiny.config, tolerance=math.nan), "tolerance: expected at least 0"),
+        (lambda: replace(tiny.config, filter="hannn"), "filter: expected one of"),
         (lambda: replace(tiny.config, channels=()), "channels"),
         (lambda: ConvexAdversarialRegularisation(square=0.0), "square"),
         (lambda: ConvexAdversarialRegularisation(layers=0), "layers"),

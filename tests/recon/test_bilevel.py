@@ -187,6 +187,27 @@ def test_an_image_has_the_same_gradient_alone_and_in_a_batch():
     torch.testing.assert_close(slope([0]), slope([0, 1, 2]), rtol=1e-7, atol=1e-10)
 
 
+def test_a_jacobian_free_gradient_does_not_know_the_weights_of_other_images():
+    R, y = prior("crr"), image(2)
+    w = torch.tensor([1.0, 100.0], dtype=torch.float64)[:, None, None]
+
+    def slope(f):
+        x = replace(EXACT, gradient="jfb").solve(f, R, f.target)
+        return torch.autograd.grad(x[0].square().sum(), R.log_weight)[0]
+
+    torch.testing.assert_close(slope(SquaredL2(y, w)), slope(SquaredL2(y[:1], w[:1])), rtol=1e-7, atol=0)
+
+
+def test_the_image_has_the_precision_of_the_data():
+    data = pairs()
+    method = LearnedPriorReconstruction(**(SMALL | {"iterations": 3}), steps=1).fit(data)
+    problem = data.test[0]
+    double = Problem(problem.A, problem.y.double(), problem.noise)
+    assert method(double).dtype == torch.float64
+    empty = Problem(problem.A, problem.y[:0].double(), Gaussian(sigma=1.0))
+    assert method(empty).dtype == torch.float64
+
+
 def test_minres():
     g = torch.Generator().manual_seed(0)
     Q = torch.randn(4, 9, 9, generator=g, dtype=torch.float64)
@@ -319,7 +340,7 @@ def test_complex_images():
         x = method(problem)
         assert x.dtype == truth.dtype and bool(x.isfinite().all())
         assert method.trained_for.complex
-    with pytest.raises(ValueError, match="critic"):
+    with pytest.raises(ValueError, match="prior='critic': for real images"):
         LearnedPriorReconstruction(prior="critic", layers=(2,)).fit(data)
 
 

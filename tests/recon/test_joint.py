@@ -202,6 +202,33 @@ def test_adversarial_term_moves_the_image_towards_what_the_discriminator_likes()
     assert weak.history[-1]["gap"] > 0.1
 
 
+def test_nothing_moves_until_the_critic_counts():
+    """Without any other term the first iterations only teach the critic."""
+    method = JointReconstruction(
+        boxes(3), data_seed=0.0, adversarial_seed=1.0, critic_start=2, iterations=3, **TINY
+    )  # fmt: skip
+    found = method.solve(gaussian())
+    assert [set(values) for values in found.history[:2]] == [{"critic", "gap"}] * 2
+    assert "adversarial_seed" in found.history[2]
+    frozen = JointReconstruction(
+        boxes(3), image="encoder", data_network=0.0, seed_rate=0.0, adversarial_network=1.0, critic_start=2,
+        iterations=3, **TINY,
+    )  # fmt: skip
+    assert bool(frozen(gaussian()).isfinite().all())
+
+
+def test_every_iterate_is_shown_in_its_turn(monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        "recon.discriminator.pieces", lambda images, *_: (shown.append(images[:, 0, 0].tolist()), images)[1]
+    )
+    with seeded(0):
+        D = Discrimination(ImagePatchDiscriminator((3,), 0.1), torch.ones(1, 8, 8), batch=1, pool=0)
+    for _ in range(3):
+        D.learn([torch.full((8, 8), v) for v in (1.0, 2.0, 3.0)])
+    assert shown[1::2] == [[1.0], [2.0], [3.0]]
+
+
 def test_bad_input():
     bad = boxes(2)
     bad[1, 0, 0] = math.nan
@@ -215,6 +242,10 @@ def test_bad_input():
         (lambda: JointReconstruction(boxes(2, size=14), patch=13)(gaussian()), "patch"),
         (lambda: JointReconstruction(data_seed=0.0), "weight 0"),
         (lambda: JointReconstruction(seed_rate=0.0)(gaussian()), "seed_rate"),
+        (
+            lambda: JointReconstruction(image="encoder", data_network=0.0, seed_rate=0.0),
+            "nothing could learn",
+        ),
         (lambda: JointReconstruction(tv=1.0), "no such setting tv"),
         (lambda: JointReconstruction(image="net"), "image"),
         (lambda: JointReconstruction(latent=-1.0), "latent"),

@@ -1,12 +1,28 @@
+import math
+from itertools import pairwise
+
 import pytest
 import torch
 
-from operators import Gaussian
+from operators import Gaussian, Mask, ParallelBeam, XRay
 from operators.gradient import Gradient
 from operators.simple import Identity
-from priors import TV, ConvexRidge, Functional, HuberTV, NonNegative, SquaredL2, WaveletL1, WeaklyConvexRidge
+from operators.tensors import norm
+from priors import (
+    L21,
+    TV,
+    ConvexRidge,
+    Functional,
+    HuberTV,
+    NonNegative,
+    SquaredL2,
+    WaveletL1,
+    WeaklyConvexRidge,
+)
+from priors.base import Composed, Scaled
 from priors.networks.seeds import seeded
-from recon import Problem, VariationalReconstruction
+from recon import FBP, Problem, VariationalReconstruction
+from recon.fidelity import KullbackLeibler
 from recon.solvers import fista, nmapg, run, trace
 from recon.variational.combined import CommonProx, splits, summands
 
@@ -128,5 +144,103 @@ def test_bad_input():
         VariationalReconstruction(ConvexRidge((1, 2), 3), solver="pdhg")
     with pytest.raises(ValueError, match="solver: expected"):
         VariationalReconstruction(TV((N, N)), solver="newton")
+    for weight in (math.inf, math.nan, -1.0, torch.tensor([1.0, math.inf])):
+        with pytest.raises(ValueError, match="weight: expected a positive number"):
+            VariationalReconstruction(TV((N, N)), weight)
+    with pytest.raises(ValueError, match=r"one per image \(2,\), got \(3,\)"):
+        VariationalReconstruction(TV((N, N)), torch.ones(3))(problem())
+    with pytest.raises(ValueError, match=r"precision of its weights, torch.float32, .*prior.double"):
+        VariationalReconstruction(ConvexRidge((1, 2), 3), 1.0)(problem())
     with pytest.raises(ValueError, match="memory"):
         next(nmapg(Wells(), None, image(1), memory=1.0))
+
+
+class Ripple(Functional):
+    """Many minima, so that steps are often refused."""
+
+    def forward(self, x):
+        return (0.5 * x**2 + 3 * torch.cos(5 * x)).sum((-2, -1))
+
+    def grad(self, x):
+        return x - 15 * torch.sin(5 * x)
+
+
+def test_refused_steps_of_one_image_do_not_shorten_those_of_another():
+    x = torch.randn(6, 2, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x = x * torch.tensor([0.1, 1, 10, 0.01, 3, 30], dtype=torch.float64)[:, None, None]
+    together = run(nmapg(Ripple(), None, x), 40)
+    for k in (2, 5):
+        torch.testing.assert_close(run(nmapg(Ripple(), None, x[k]), 40), together[k], rtol=1e-9, atol=1e-9)
+
+
+def test_counts_are_never_asked_below_zero_and_the_end_is_a_minimum():
+    """Extrapolated, some means would be negative, and the slope there far above that of the start."""
+    A = XRay(ParallelBeam((N, N), 1.0, [math.pi * k / 6 for k in range(6)], 12, 1.0)).double()
+    x = torch.zeros(N, N, dtype=torch.float64)
+    x[2:6, 3:6] = 0.5
+    g = torch.Generator().manual_seed(1)
+    y = torch.poisson(20 * A(x) + 0.5, generator=g)
+    asked = []
+
+    class Spy(KullbackLeibler):
+        def grad(self, z):
+            asked.append(float((self.s * z + self.b).min()))
+            return super().grad(z)
+
+    F = Spy(y, 0.5, 20.0) @ A + 0.1 * ridge()
+    begin = FBP("ram-lak")(Problem(A, (y - 0.5) / 20, Gaussian(sigma=1.0)))
+    found = trace(nmapg(F, NonNegative(), begin), 150, 1e-4)
+    first = norm(F.grad(begin.clamp(min=0)), 2)
+    asked.pop()
+    slope = F.grad(found.last.x)
+    left = torch.where((found.last.x > 0) | (slope < 0), slope, 0.0)
+    assert min(asked) >= 0
+    # the residual is of the last step, the slope at its end
+    assert float(norm(left, 2)) <= 10 * max(float(found.last.residual), 1e-4) * float(first)
+
+
+def test_one_operator_call_for_every_step_tried():
+    A, calls = Gradient((N, N)), [0]
+    forward = A._forward
+
+    def counted(x):
+        calls[0] += 1
+        return forward(x)
+
+    A._forward = counted
+    x = image(2)
+    iterates = nmapg(SquaredL2(x, ndim=2) + SquaredL2(ndim=3) @ A, None, image(2, seed=1))
+    tried = [0]
+    for _ in range(6):
+        next(iterates)
+        tried.append(calls[0])
+    assert min(b - a for a, b in pairwise(tried)) == 1
+
+
+def test_a_penalty_leaves_the_start_and_a_set_takes_it_in():
+    x = image(2)
+    x[0] = x[0].abs()
+    first = next(nmapg(SquaredL2(), 50.0 * WaveletL1((N, N), "haar", 1), x))
+    assert torch.equal(first.x, x)
+    torch.testing.assert_close(next(nmapg(SquaredL2(), NonNegative(), x)).x, x.clamp(min=0))
+    smooth = ridge()
+    method = VariationalReconstruction(TV((N, N)) + smooth, weight=1e3, iterations=1)
+    p = problem()
+    first = next(method.iterates(p, SquaredL2(p.y, 25.0), torch.full((2,), 1e3).double(), x))
+    torch.testing.assert_close(first.x, x.clamp(min=0))
+
+
+def test_composed_priors_are_taken_apart():
+    G, M = Gradient((N, N)), Mask(torch.rand(N, N, generator=torch.Generator().manual_seed(0)) > 0.3)
+    nested, total = (L21() @ G) @ M, (L21() + 2 * SquaredL2(ndim=3)) @ G
+    x = image(2)
+    for f in (nested, total, 3 * nested, 3 * total, TV((N, N)) @ M, Scaled(2.0, nested), nested + total):
+        parts = summands(f)
+        assert all(splits(part) for part in parts)
+        torch.testing.assert_close(sum(part(x) for part in parts), f(x))
+    assert not splits(Composed(L21() + SquaredL2(ndim=3), G)) and not splits(nested)
+    p, options = problem(), {"weight": 2.0, "iterations": 5}
+    whole = VariationalReconstruction(total, **options)(p)
+    apart = VariationalReconstruction([L21() @ G, 2 * (SquaredL2(ndim=3) @ G)], **options)(p)
+    torch.testing.assert_close(whole, apart)
+    assert bool(VariationalReconstruction(nested, **options)(p).isfinite().all())

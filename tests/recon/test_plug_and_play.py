@@ -78,7 +78,7 @@ def precise(method):
 @pytest.mark.parametrize("make", [real, complex_])
 def test_with_a_prox_it_is_the_variational_method(algorithm, make):
     problem, f, weight = make(), WaveletL1((N, N), "haar", 2), 30.0
-    sigma = 0.3 if algorithm in ("admm", "drs") else None
+    sigma = 0.3 if algorithm in ("admm", "drs") else 1.0  # of gradients at most √(λ/L)
     method = PlugAndPlay(f, weight, algorithm=algorithm, sigma=sigma, inner_iterations=20)
     torch.testing.assert_close(precise(method)(problem), minimiser(problem, f, weight), rtol=1e-6, atol=1e-6)
 
@@ -168,6 +168,38 @@ def test_gradient_step_plug_and_play_descends(positive):
     assert not positive or float(found.x.min()) >= 0
 
 
+@pytest.mark.parametrize("inner", [1, 3])
+def test_gradient_step_plug_and_play_descends_by_hasty_data_steps(inner):
+    """CG from the last image only improves on it, however soon it ends."""
+    method = GradientStepPlugAndPlay(gradient_step(), 1.0, 25, 0.0, inner_iterations=inner)
+    values = torch.stack([objective for _, objective, _ in method.solve(ct(0.3)).history])
+    assert bool((values[1:] <= values[:-1] * (1 + 1e-12)).all())
+
+
+@pytest.mark.parametrize("algorithm", ["gradient", "fixed-point", "admm"])
+def test_red_stays_within_its_bounds(algorithm):
+    found = RED(smoothing(), 0.1, 10, algorithm=algorithm, upper=0.6, sigma=0.1)(ct(0.3))
+    assert float(found.min()) >= 0 and float(found.max()) <= 0.6
+
+
+@pytest.mark.parametrize("algorithm", ["pgd", "fista"])
+def test_the_sigma_of_gradients_is_that_of_the_start_too(algorithm):
+    problem = ct()
+    seen = []
+    D = FunctionDenoiser(lambda x, s: (seen.append(s.clone()), x)[1], channel=False, unit=False)
+    PlugAndPlay(D, 100.0, 2, algorithm=algorithm)(problem)
+    torch.testing.assert_close(seen[-1], noise_in_start(problem))
+
+
+@pytest.mark.parametrize("algorithm", ["admm", "drs", "hqs"])
+def test_a_schedule_is_gone_through_to_its_end(algorithm):
+    """A tolerance that every step meets ends it where σ is the last; without a schedule at once."""
+    options = {"iterations": 10, "tolerance": 10.0, "algorithm": algorithm}
+    falling = PlugAndPlay(smoothing(), 1.0, **options, sigma=Schedule(0.5, 0.01)).solve(ct())
+    assert bool((falling.iterations >= 9).all())
+    assert bool((PlugAndPlay(smoothing(), 1.0, **options).solve(ct()).iterations == 1).all())
+
+
 def test_denoiser_of_a_potential_is_its_gradient_step():
     D = gradient_step()
     x = torch.randn(3, 7, 9, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
@@ -245,7 +277,8 @@ def test_brightness_does_not_matter_to_a_scaled_denoiser():
 
 def test_weight_without_the_truth_meets_the_noise():
     problem = ct(0.2)
-    found = PlugAndPlay(WaveletL1((N, N), "haar", 2), None, 60, 1e-6, algorithm="fista").solve(problem)
+    options = {"algorithm": "fista", "sigma": 1.0}  # steps of 1/L
+    found = PlugAndPlay(WaveletL1((N, N), "haar", 2), None, 60, 1e-6, **options).solve(problem)
     misfit = 2 * unweighted(problem)(problem.A(found.x)) / problem.A.out_shape[0] / problem.A.out_shape[1]
     assert bool(((misfit - 1).abs() < 0.1).all()) and found.criterion == "discrepancy"
 

@@ -302,6 +302,19 @@ def test_em_without_counts_and_without_rays():
     assert torch.equal(run(osem([A], [torch.zeros(1, 2, dtype=torch.float64)], one), 1), 0 * one)
 
 
+@pytest.mark.parametrize("solver", [mlem, lambda A, y, x, b, s: osem([A], [y], x, b, [s])])
+def test_em_of_an_image_does_not_know_the_exposure_of_others(solver):
+    A = XRay(GEOMETRY, backend="sparse")
+    y = torch.poisson(3 * A(torch.ones(2, 12, 12, dtype=torch.float64)), generator=generator(11))
+    start, scale = (
+        torch.ones_like(A.adjoint(y)),
+        torch.tensor([1e-7, 1.0], dtype=torch.float64)[:, None, None],
+    )
+    together = run(solver(A, y, start, 0.5, scale), 2)
+    torch.testing.assert_close(together[:1], run(solver(A, y[:1], start[:1], 0.5, scale[:1]), 2))
+    assert float(together[0].max()) > 0
+
+
 def test_bounds_hold_and_are_optimal(case):
     problem, likelihood, upper, _ = case
     d = likelihood(problem)

@@ -8,6 +8,7 @@ import torch
 from operators import Identity, ParallelBeam, XRay
 from priors import TV, NonNegative, SquaredL2
 from recon.solvers import admm, douglas_rachford, fista, pdhg, run, trace
+from recon.solvers.metric import _symbol
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,15 @@ def test_the_minimiser_is_a_fixed_point_of_fista_with_the_prox_of_tv(case):
     # from zero the same measure begins at 1
     assert found.last.residual < 1e-5
     assert objective(found.last.x).item() == pytest.approx(objective(best).item(), rel=1e-5)
+
+
+def test_the_filter_does_not_remember_the_precision_of_an_earlier_caller():
+    """A float64 run after one in float32 is that of an operator never used before."""
+    A = XRay(ParallelBeam((9, 8), 1.0, [0.1, 1.0, 2.0], 13, 1.0))
+    B = XRay(ParallelBeam((9, 8), 1.0, [0.1, 1.0, 2.0], 13, 1.0))
+    x = torch.zeros(9, 8, dtype=torch.float64)
+    _symbol(A, x.float())
+    assert torch.equal(_symbol(A, x), _symbol(B, x))
 
 
 @pytest.mark.parametrize("circulant", [False, True])
