@@ -133,8 +133,12 @@ class Learned(Reconstructor):
         if problem.y.numel() == 0:
             return problem.y.new_zeros(*problem.batch, *scanner.in_shape)
         y, scale = self.inside(problem)
-        x = self.apply_to(problem.A, y) * spread(scale, len(scanner.in_shape))
+        x = self.apply_to(*self.alike(problem.A, y)) * spread(scale, len(scanner.in_shape))
         return x.reshape(*problem.batch, *scanner.in_shape).to(problem.y.dtype)
+
+    def alike(self, A: LinearOperator, y: Tensor) -> tuple[LinearOperator, Tensor]:
+        """Operator and data as `apply_to` knows them, where they are of another scanner."""
+        return A, y
 
     def inside(self, problem: Problem) -> tuple[Tensor, float | Tensor]:
         """What `apply_to` works on: y (n, *A.out_shape) over the image scale, and the scale, one or n."""
@@ -159,7 +163,7 @@ class Learned(Reconstructor):
 
         What was learned before is forgotten, with a warning: `fine_tune` goes on from it.
         """
-        if self.trained_for is not None:
+        if self.trained_for is not None and not (checkpoint and Path(checkpoint).exists()):
             warnings.warn(
                 f"{type(self).__name__}.fit begins with new weights; fine_tune(data, …) goes on from these",
                 UserWarning,
@@ -185,10 +189,15 @@ class Learned(Reconstructor):
         """
         if self.trained_for is None:
             raise ValueError(f"{type(self).__name__}.fine_tune: nothing learned yet: call fit(data) first")
+        config = self.config
         self.changed(changes)
         weights = {k: v.detach().clone() for k, v in self.state_dict().items()}
         before = {k: self.record[k] for k in ("data", "steps", "command", "before") if k in self.record}
-        self._fit(data, weights, minutes=minutes, checkpoint=checkpoint, callback=callback)
+        try:
+            self._fit(data, weights, minutes=minutes, checkpoint=checkpoint, callback=callback)
+        except ValueError:
+            self.config = config
+            raise
         self.record["before"] = before
         return self
 
@@ -224,9 +233,15 @@ class Learned(Reconstructor):
         self.before_fit(data)
         generator = torch.Generator().manual_seed(self.config.seed)
         problem, images = next(data.batches(32, generator))
-        self.build(self.scanner_of(problem, images))
+        scanner = self.scanner_of(problem, images)
+        if weights and not self._has_layers_of(scanner):
+            raise ValueError(
+                f"{type(self).__name__}.fine_tune data: the layers for images {scanner.in_shape} from data "
+                f"{scanner.out_shape} are others than those learned: fit it anew"
+            )
+        self.build(scanner)
         if weights:
-            self._take(weights)
+            self.load_state_dict(weights, strict=False)  # what is there in training only stays new
         self.scanner(data.validation[0])  # before hours of training, not after them
         fabric = self.fabric
         self.to(fabric.device if fabric else images.device, real_dtype(images))
@@ -264,18 +279,6 @@ class Learned(Reconstructor):
             self.record["tier"] = self.tier
         self.after_fit(data)
         return self
-
-    def _take(self, weights: Mapping[str, Tensor]) -> None:
-        """These weights for the layers just built; parts that are there in training only stay new."""
-        try:
-            unknown = self.load_state_dict(weights, strict=False).unexpected_keys
-        except RuntimeError as error:
-            unknown = [" ".join(str(error).split())]
-        if unknown:
-            raise ValueError(
-                f"{type(self).__name__}.fine_tune data: the layers for this scanner are others than those "
-                f"learned ({shorten(', '.join(unknown), 200)}): fit it anew"
-            )
 
     def _about(self, data: PairedData | UnpairedData, weights: Mapping[str, Tensor]) -> dict[str, Any]:
         """What a checkpoint must have been learned from to be gone on with."""

@@ -72,8 +72,15 @@ class Unrolled(Learned):
         value = kspace_scale(problem.A, problem.linear)
         return torch.where(value > 0, value, torch.ones_like(value))
 
+    def alike(self, A: LinearOperator, y: Tensor) -> tuple[LinearOperator, Tensor]:
+        """With `any_geometry`, A and y brought to the norm of the operator learned for."""
+        assert self.trained_for is not None
+        ratio = self.trained_for.norm / self.scanner_like(A).norm
+        return (A, y) if ratio == 1 else (ratio * A, ratio * y)
+
     def apply_to(self, A: LinearOperator, y: Tensor) -> Tensor:
-        norm = self.scanner_like(A).norm
+        assert self.trained_for is not None
+        norm = self.trained_for.norm
         return self.iterate((1 / norm) * A, y / norm)
 
     def loss(self, problem: Problem, images: Tensor, generator: torch.Generator) -> Tensor:

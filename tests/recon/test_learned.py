@@ -388,8 +388,10 @@ def test_fine_tuning_goes_on_from_the_weights_there_are(tmp_path):
     with pytest.raises(ValueError, match="nothing learned yet"):
         LearnedPrimalDual().fine_tune(data)
     full, _ = fitted(AUTOMAP)
+    before = full(data.validation[0])
     with pytest.raises(ValueError, match="fit it anew"):
         full.fine_tune(other, steps=1)
+    assert torch.equal(full(data.validation[0]), before) and full.config == AUTOMAP.examples()[0].config
 
 
 def test_the_configuration_of_another_method_is_refused():
