@@ -1,5 +1,6 @@
 """What must raise, clearly: one table, every row a mistake people make and words its message must hold."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,3 +146,18 @@ def test_not_a_dicom(tmp_path: Path) -> None:
     (tmp_path / "text.dcm").write_text("not a scan")
     with pytest.raises(ValueError, match=r"text\.dcm"):
         read_dicom(tmp_path / "text.dcm")
+
+
+def test_degrees_are_noticed():
+    with pytest.warns(UserWarning, match=r"look like degrees: numpy\.deg2rad"):
+        fan(angles=[3.0 * k for k in range(120)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fan(angles=[0.0, 1.0, 2.0])  # three radians may be meant
+        fan(angles=[2.39996 * k for k in range(20)])  # golden angles run on
+
+
+def test_modules_are_there_without_an_import_of_their_own():
+    import recon
+
+    assert recon.data.__name__ == "recon.data" and not hasattr(recon, "no_such_module")

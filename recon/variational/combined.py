@@ -76,6 +76,13 @@ class VariationalReconstruction(Variational):
                 raise ValueError(
                     f"VariationalReconstruction priors: expected functionals of {shape}, got {prior!r}"
                 )
+            with torch.no_grad():
+                told = tuple(prior(x).shape)
+            if told != problem.batch:
+                raise ValueError(
+                    f"VariationalReconstruction priors: expected one value per image, {problem.batch}, of "
+                    f"{prior!r}, got {told}: sum over the image's own axes"
+                )
             weighted = weight * prior
             if splits(prior):
                 terms.append(

@@ -197,3 +197,9 @@ def test_there_and_back_is_the_operator():
 def test_bad_input(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def test_a_shape_without_channels_is_refused_by_name():
+    physics = deepinv.physics.Tomography(angles=6, img_width=8, normalize=False)
+    with pytest.raises(ValueError, match=r"expected \(C, H, W\), as \(1, 8, 8\)"):
+        from_deepinv(physics, (8, 8))

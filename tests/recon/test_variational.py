@@ -7,7 +7,7 @@ import torch
 
 from operators import FanBeam, Fourier, Gaussian, Gradient, LowDose, ParallelBeam, XRay
 from operators.simple import Identity
-from priors import TV, Box, HuberTV, SquaredL2, WaveletL1
+from priors import TV, Box, Functional, HuberTV, SquaredL2, WaveletL1
 from priors.base import Composed
 from recon.data.simulation import averaged
 from recon.discrepancy import discrepancy
@@ -21,7 +21,7 @@ from recon.variational import (
     TotalVariation,
     WaveletReconstruction,
 )
-from recon.variational.combined import CommonProx
+from recon.variational.combined import CommonProx, VariationalReconstruction
 
 METHODS = [TotalVariation, PWLSTotalVariation, HuberTotalVariation, Tikhonov, WaveletReconstruction]
 
@@ -269,3 +269,14 @@ def test_the_common_prox_is_that_of_the_sum_and_keeps_its_duals():
         torch.testing.assert_close(
             alone, CommonProx(terms, Box(0.0, 1.0)).prox(x, step)[i], rtol=0, atol=1e-12
         )
+
+
+def test_a_prior_of_one_number_for_all_images_is_refused(problem):
+    class Whole(Functional):
+        ndim = 2
+
+        def forward(self, x):
+            return x.square().sum()
+
+    with pytest.raises(ValueError, match="one value per image"):
+        VariationalReconstruction(Whole(), weight=1.0, iterations=2)(problem)
