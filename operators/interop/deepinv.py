@@ -64,7 +64,7 @@ def from_deepinv(
     if not shape:
         raise ValueError("from_deepinv shape: the physics does not know its img_size; give (C, H, W)")
     if not is_complex and len(shape) < 3 and hasattr(physics, "radon"):
-        raise ValueError(f"from_deepinv shape: expected (C, H, W), as (1, *{shape}), got {shape}")
+        raise ValueError(f"from_deepinv shape: expected (C, H, W), as {(1, *shape)}, got {shape}")
     if is_complex and shape[0] != 2:
         raise ValueError(f"from_deepinv shape: expected two channels for complex images, got {shape}")
     held = next((t for t in (*physics.parameters(), *physics.buffers())), torch.empty(0))
