@@ -64,7 +64,7 @@ class Task:
     metrics: Sequence[str]
     data_range: float
     windows: Sequence[Window] = ()
-    configuration: Mapping[str, Any] = field(default_factory=dict)
+    configuration: Mapping[str, Any] = None  # type: ignore[assignment] # to be given, as a message says
     mask: Callable[[Tensor], Tensor] | None = None
     view: Callable[[Tensor], Tensor] | None = None
     mu_water: float | None = None
@@ -83,7 +83,7 @@ class Task:
             raise ValueError(
                 f"Task {self.name} metrics: expected at least one, methods are tuned for the first"
             )
-        if not self.configuration:
+        if self.configuration is None:
             raise ValueError(
                 f"Task {self.name} configuration: expected what decides the data, as {{'seed': 0}}; rows "
                 "that are there are kept as long as it is the same"
