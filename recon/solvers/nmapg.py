@@ -82,9 +82,9 @@ def nmapg(
         new, lifted_new, F_new = z, lifted_z, F_z
         if not bool(accepted.all()):
             slope_x = gradient(f, lifted)
-            t_v = _barzilai_borwein(x - y, slope_x - slope_y, t_x, n)
-            v, lifted_v, F_v, t_v, _ = _search(proximal, at, x, slope_x, t_v, c, descent, n, 40)
-            t_x = torch.where(accepted, t_x, t_v)
+            v, lifted_v, F_v, t_v, _ = _search(proximal, at, x, slope_x, 1.2 * t_x, c, descent, n, 40)
+            # a step refused at y says little of the next; halved again and again it would end at rounding
+            t_x, t_y = torch.where(accepted, t_x, t_v), torch.where(accepted, t_y, t_v)
             lower = ~accepted & ~(F_z <= F_v)
             # no step of any length is lower than c: rounding, or x is critical
             stuck = ~accepted & ~(torch.fmin(F_z, F_v) <= c)
@@ -93,7 +93,7 @@ def nmapg(
             new, F_new = choose(stuck, x, new), torch.where(stuck, F, F_new)
             lifted_new = choose(stuck, lifted, lifted_new)
             moved = torch.where(accepted, moved, norm(v - x, n))
-            t = torch.where(accepted, t, t_x)
+            t = torch.where(accepted, t, t_v)
             steep = torch.where(accepted, steep, norm(slope_x, n))
         largest = torch.maximum(largest, steep)
         old, x, lifted_old, lifted, F = x, new, lifted, lifted_new, F_new
