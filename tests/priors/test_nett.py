@@ -56,7 +56,7 @@ def test_objective_never_goes_above_its_start_and_ends_critical(trained):
     y = problem.linear[:2].double() / trained.trained_for.image_scale
     prior = trained.prior.double()
     objective = data_term(problem.A, y, trained.trained_for.norm) + float(trained.weight) * prior
-    found = trace(nmapg(objective, NonNegative(), trained.start(problem.A, y)), 1000, 1e-6)
+    found = trace(nmapg(objective, NonNegative(), trained.start(problem.A, y)), 400, 1e-6)
     values = torch.stack([v for _, v, _ in found.history]).detach()
     assert bool((values <= values[0] + 1e-12).all()) and bool((found.last.residual < 1e-3).all())
     # critical: the projected gradient step goes nowhere
