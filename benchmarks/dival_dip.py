@@ -17,7 +17,6 @@ taken for it. Mean PSNR and SSIM are of the n images that are there; the publish
 
 import argparse
 import csv
-import hashlib
 import json
 import os
 import tempfile
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from recon import DeepImagePrior, LearnedPrimalDual, Problem
+from recon.checkpoints import digest
 from recon.data import dival_problem
 from recon.metrics import psnr, ssim
 
@@ -52,11 +52,8 @@ def settings_of(method: DeepImagePrior) -> dict[str, Any]:
 
 
 def weights_of(start: Any) -> str | None:
-    """Sixteen hexadecimal digits that tell one training of the initial reconstruction from another."""
-    if start is None:
-        return None
-    tensors = (v.detach().cpu().contiguous().numpy().tobytes() for v in start.state_dict().values())
-    return hashlib.sha256(b"".join(tensors)).hexdigest()[:16]
+    """What tells one training of the initial reconstruction from another."""
+    return None if start is None else digest(start.state_dict())
 
 
 def one(method: DeepImagePrior, index: int, device: str) -> dict[str, Any]:
