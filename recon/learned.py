@@ -65,6 +65,7 @@ class Learned(Reconstructor):
         self.trained_for: TrainedFor | None = None
         self.record: dict[str, Any] = {}
         self.any_geometry = False
+        self._layers_of: tuple[Any, bool] = None, False
         self.fabric: Any = None
 
     def extra_repr(self) -> str:
@@ -332,14 +333,18 @@ class Learned(Reconstructor):
 
     def _has_layers_of(self, scanner: TrainedFor) -> bool:
         """Whether the layers for this scanner would be those that are there."""
-        other = type(self)(self.config)
-        try:
-            with torch.device("meta"):
-                other.build(scanner)
-        except ValueError:
-            return False
-        built = other.state_dict()
-        return all(k in built and built[k].shape == v.shape for k, v in self.state_dict().items())
+        asked = self.trained_for, scanner.in_shape, scanner.out_shape, scanner.complex
+        if self._layers_of[0] != asked:  # every call of the method asks
+            other = type(self)(self.config)
+            try:
+                with torch.device("meta"):
+                    other.build(scanner)
+                built = other.state_dict()
+            except ValueError:
+                built = {}
+            mine = self.state_dict().items()
+            self._layers_of = asked, all(k in built and built[k].shape == v.shape for k, v in mine)
+        return self._layers_of[1]
 
 
 def squared(x: Tensor) -> Tensor:
